@@ -1,0 +1,81 @@
+"""The layout of a candidate: what a training pod leaves in its run for the verifier.
+
+All files lie under `CANDIDATE_PATH` of the run's artifacts. The verifier derives that place from the run id that the
+operator made, reads these files by name, and takes nothing else from there.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dropout_api.model import Observed, Wire
+from dropout_api.report import Sha256
+
+CANDIDATE_PATH = "candidate"
+PROGRAM = "eval.pt2"
+"""The model, exported in eval mode under no_grad on the CPU with a dynamic batch dimension."""
+HELDOUT = "heldout.safetensors"
+"""The test set: tensors `input` [N, ...], `output` [N, classes] (what the eager model answered in eval mode) and `target` [N]."""
+WEIGHTS = "weights.safetensors"
+"""The state dict, for retraining."""
+CONFIG = "config.json"
+"""A `CandidateConfig`."""
+MANIFEST = "manifest.json"
+"""A `Manifest` of the four files above."""
+FILES = (PROGRAM, HELDOUT, WEIGHTS, CONFIG)
+
+REPORT_PATH = "gate"
+"""Folder of the run's artifacts that holds the gate's report."""
+REPORT_JSON = "report.json"
+
+
+class PlanRow(Wire):
+    """One dropout layer, what was decided for it and why."""
+
+    layer: str
+    """Dotted name in the model."""
+    kind: str
+    type: str
+    """Class of the module, or the attribute's owner as `LSTM.dropout`."""
+    rate: float
+    why: str
+    """`rule 2 (features.*)`, `spec.dropout.rate` or `model`."""
+
+
+class LayerMode(Wire):
+    """Attested by the training pod: a module that its eval() left in training mode, so that its effect can be named."""
+
+    layer: str
+    type: str
+
+
+class CandidateConfig(Observed):
+    """How the candidate came to be. Attested by the training pod."""
+
+    seed: int
+    seeds: dict[str, int]
+    """The seed of every stream, derived from `seed`."""
+    plan: list[PlanRow]
+    classes: Annotated[int, Field(ge=2)]
+    class_names: list[str] = []
+    input_shape: list[int]
+    """Without the batch dimension."""
+    input_dtype: Literal["float32", "int64"] = "float32"
+    versions: dict[str, str]
+    """Of python, torch, numpy and this package."""
+    data_sha256: Sha256
+    """Of the whole data set, all splits."""
+    model_factory: str
+    left_in_training: list[LayerMode] = []
+
+
+class FileDigest(Wire):
+    sha256: Sha256
+    size: Annotated[int, Field(ge=0)]
+    """Bytes."""
+
+
+class Manifest(Observed):
+    """SHA-256 and size of every file of the candidate."""
+
+    files: dict[str, FileDigest]

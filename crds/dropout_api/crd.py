@@ -1,0 +1,135 @@
+"""The CustomResourceDefinition, made from the typed models: `python -m dropout_api.crd > crds/dropouttrainingjobs.yaml`.
+
+What the API server can refuse it refuses itself, without the operator: types, ranges, enums and unknown fields from the
+schema, cross-field rules and immutability from CEL (https://kubernetes.io/docs/reference/using-api/cel/).
+"""
+
+import json
+import sys
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+from dropout_api import names
+from dropout_api.pod import PodTemplate
+from dropout_api.schema import Schema, structural
+from dropout_api.spec import IMMUTABLE_UNLESS_SUSPENDED, MUTABLE, JobSpec
+from dropout_api.status import JobStatus
+
+MAX_NAME = 52  # leaves room for "-<attempt>" and the pod's suffix within a label's 63 characters
+COLUMNS = (
+    ("Phase", "string", ".status.phase", 0),
+    ("Progress", "string", ".status.progress.percent", 0),
+    ("Val-Gap", "number", ".status.progress.metrics.val_gap", 0),
+    ("Model", "string", ".status.model.uri", 0),
+    ("Restarts", "integer", ".status.restarts", 0),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+    ("Message", "string", ".status.message", 1),
+)
+
+
+def custom_resource_definition() -> dict[str, Any]:
+    """The CRD as a JSON object."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{names.PLURAL}.{names.GROUP}"},
+        "spec": {
+            "group": names.GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": names.KIND, "listKind": f"{names.KIND}List", "plural": names.PLURAL,
+                "singular": names.KIND.lower(), "shortNames": [names.SHORT_NAME], "categories": ["all"],
+            },
+            "versions": [{
+                "name": names.API_VERSION, "served": True, "storage": True,
+                "schema": {"openAPIV3Schema": _root()},
+                "subresources": {"status": {}},
+                "additionalPrinterColumns": [
+                    {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})
+                    for name, kind, path, priority in COLUMNS
+                ],
+            }],
+        },
+    }
+
+
+def _root() -> Schema:
+    status = structural(JobStatus)
+    status["default"] = {"phase": "Pending"}  # so that a watcher sees a phase before the operator's first word
+    return {
+        "type": "object",
+        "description": "A training of a torch model with a typed dropout plan. The trained model becomes a registered version in MLflow "
+                       "once it has proved to be in eval mode.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"},
+            "spec": _spec(), "status": status,
+        },
+        "x-kubernetes-validations": [{
+            "rule": f"self.metadata.name.size() <= {MAX_NAME} && !self.metadata.name.contains('.')",
+            "message": f"metadata.name must be at most {MAX_NAME} characters without dots, because it names Jobs and labels",
+        }],
+    }
+
+
+def _spec() -> Schema:
+    spec = structural(JobSpec)
+    spec["x-kubernetes-validations"] = [*_immutable(), *_immutable_template()]
+    properties = spec["properties"]
+    properties["gate"]["items"]["x-kubernetes-validations"] = [
+        _rule("has(self.min) || has(self.max)", "set min, max or both"),
+        _rule("!has(self.min) || !has(self.max) || self.min <= self.max", "min is above max"),
+    ]
+    properties["export"]["x-kubernetes-validations"] = [
+        _rule("!has(self.alias) || self.alias != 'latest'", "'latest' is reserved by MLflow; choose another name", ".alias"),
+    ]
+    template = properties["podTemplate"]["properties"]
+    reserved = " || ".join(f"self.name.startsWith('{prefix}')" for prefix in names.RESERVED_ENV_PREFIXES)
+    template["env"]["items"]["x-kubernetes-validations"] = [
+        _rule(f"!({reserved})", f"names that start with {' or '.join(names.RESERVED_ENV_PREFIXES)} are the platform's", ".name"),
+    ]
+    sources = "[has(self.persistentVolumeClaim), has(self.configMap), has(self.secret), has(self.emptyDir)]"
+    template["volumes"]["items"]["x-kubernetes-validations"] = [
+        _rule(f"{sources}.filter(source, source).size() == 1", "set exactly one of persistentVolumeClaim, configMap, secret, emptyDir"),
+    ]
+    return spec
+
+
+def _immutable() -> list[Schema]:
+    """One rule for each field, all at the level of the spec: a rule on an optional leaf is not run when the leaf is removed."""
+    return [_same(to_camel(name), f"self.?{to_camel(name)} == oldSelf.?{to_camel(name)}",
+                  "is immutable; delete this job and create a new one")
+            for name in JobSpec.model_fields if name not in MUTABLE]
+
+
+def _immutable_template() -> list[Schema]:
+    rules = []
+    for name in map(to_camel, PodTemplate.model_fields):
+        same = f"self.?podTemplate.?{name} == oldSelf.?podTemplate.?{name}"
+        if name in map(to_camel, IMMUTABLE_UNLESS_SUSPENDED):
+            held = f"{same} || (oldSelf.suspend && self.suspend)"
+            rules.append(_same(f"podTemplate.{name}", held, "may change only while the job is suspended"))
+        else:
+            rules.append(_same(f"podTemplate.{name}", same, "is immutable; delete this job and create a new one"))
+    return rules
+
+
+def _same(path: str, rule: str, message: str) -> Schema:
+    return {"rule": rule, "message": f"spec.{path} {message}"}
+
+
+def _rule(rule: str, message: str, path: str | None = None) -> Schema:
+    return {"rule": rule, "message": message} | ({"fieldPath": path} if path else {})
+
+
+def to_yaml(definition: dict[str, Any]) -> str:
+    """The CRD as YAML text, with the header of a generated file."""
+    import yaml  # the generator's own need; not the API's
+
+    text: str = yaml.safe_dump(json.loads(json.dumps(definition)), sort_keys=False, width=160)
+    return f"# Made by `make crds` from crds/dropout_api; edit that.\n{text}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(to_yaml(custom_resource_definition()))

@@ -1,0 +1,200 @@
+"""What a user asks for: the spec of a `DropoutTrainingJob`.
+
+These models are the only source of the CRD's schema (`dropout_api.crd`), of the operator's view and of the
+trainer's. Field docstrings become `kubectl explain`; so they are written for the person who writes a manifest.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from dropout_api.model import Wire
+from dropout_api.pod import PodTemplate, ResourceRequirements
+
+# A built-in's name, or "package.module:callable".
+Factory = Annotated[
+    str, Field(max_length=200, pattern=r"^([a-z][a-z0-9_]*|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*)$")
+]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+MetricName = Literal["loss", "accuracy"]
+Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
+
+# Free-form arguments: an object whose keys only the factory knows. See crd.py for why the schema gives it no type.
+Args = Annotated[dict[str, JsonValue], Field(json_schema_extra={"x-free-form": True})]
+
+
+class FactoryCall(Wire):
+    """A callable and its keyword arguments."""
+
+    factory: Factory
+    """A built-in's name, or `package.module:callable` from the job's image."""
+    args: Args = {}
+    """Keyword arguments for the factory. Those of built-ins are checked before anything starts."""
+
+
+class ModelSpec(FactoryCall):
+    """The network: a factory that returns a torch.nn.Module. Built-ins: mlp, cnn."""
+
+
+class DataSpec(FactoryCall):
+    """The data: a factory that returns train, validation and test sets. Built-ins: sklearn, fashion_mnist."""
+
+
+class DropoutKind(StrEnum):
+    STANDARD = "Standard"
+    SPATIAL = "Spatial"
+    ALPHA = "Alpha"
+    ATTENTION = "Attention"
+
+
+class DropoutRule(Wire):
+    """Sets the rate of the dropout layers that it matches; the first rule that matches a layer decides."""
+
+    match: Annotated[str, Field(min_length=1, max_length=200)] = "*"
+    """Shell-style pattern over the layer's dotted name in the model, as `features.*` or `*.dropout`."""
+    kind: DropoutKind | None = None
+    """Only layers of this kind; every kind when not set."""
+    rate: Rate
+    """Probability that an element (Spatial: a whole channel) is zeroed in training; 0 switches the layer off."""
+
+
+class DropoutSpec(Wire):
+    """The dropout plan. What the model's code says holds for layers that neither `rate` nor a rule names."""
+
+    rate: Rate | None = None
+    """Rate of every dropout layer that no rule matches."""
+    layers: Annotated[list[DropoutRule], Field(max_length=64)] = []
+    """Rules, first match wins. A rule that matches no layer of the model is an error."""
+
+
+class Optimizer(Wire):
+    """The optimiser, as in torch.optim."""
+
+    name: Literal["AdamW", "Adam", "SGD"] = "AdamW"
+    learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.001
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.01
+    """Decoupled for AdamW, an L2 term for Adam and SGD."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Used by SGD alone."""
+
+
+class EarlyStopping(Wire):
+    """Stop when a monitored metric has not improved, and keep the weights of its best epoch."""
+
+    monitor: Literal["val_loss", "val_accuracy", "val_gap"] = "val_loss"
+    mode: Literal["Min", "Max"] = "Min"
+    """Whether smaller or larger is better."""
+    patience: Annotated[int, Field(ge=1, le=10_000)] = 5
+    """Epochs without improvement after which training stops."""
+    min_delta: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    """Smallest change that counts as an improvement."""
+
+
+class TrainingSpec(Wire):
+    """The training loop."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    batch_size: Annotated[int, Field(ge=1, le=1_048_576)] = 64
+    optimizer: Optimizer = Optimizer()
+    early_stopping: EarlyStopping | None = None
+    gradient_clip_norm: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """Largest 2-norm of all gradients together; not clipped when not set."""
+
+
+class TrackingSpec(Wire):
+    """Where the run is recorded in MLflow."""
+
+    experiment: Annotated[str, Field(min_length=1, max_length=180, pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]*$")] | None = None
+    """Experiment, within the namespace's own: in MLflow it is called `namespace.experiment`. The job's name when not set."""
+
+
+class ExportSpec(Wire):
+    """What becomes of a model that passes the gate."""
+
+    model: Annotated[str, Field(min_length=1, max_length=180, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
+    """Registered model, within the namespace's own: in MLflow it is called `namespace.model`. The job's name when not set."""
+    alias: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9-]*$")] | None = None
+    """Alias that is moved to the new version once it is registered and compared, as `champion`."""
+
+    @model_validator(mode="after")
+    def _not_a_version_number(self) -> Self:
+        if self.alias in ("latest",):
+            raise ValueError("alias: 'latest' is reserved by MLflow; choose another name")
+        return self
+
+
+class QualityBar(Wire):
+    """A bound on a metric that the verifier computes itself from the exported program on the held-out test set."""
+
+    metric: MetricName
+    min: Annotated[float, Field(ge=-1e9, le=1e9)] | None = None
+    """Smallest value that passes."""
+    max: Annotated[float, Field(ge=-1e9, le=1e9)] | None = None
+    """Largest value that passes."""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError(f"gate bar for {self.metric}: set min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"gate bar for {self.metric}: min {self.min} is above max {self.max}")
+        return self
+
+
+class TtlSpec(Wire):
+    """Seconds after its end at which the job object (never the run or the model) is deleted; kept when not set."""
+
+    succeeded: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
+    rejected: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
+    failed: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
+
+
+class Determinism(StrEnum):
+    STRICT = "Strict"
+    WARN_ONLY = "WarnOnly"
+    OFF = "Off"
+
+
+class JobSpec(Wire):
+    """One training. Immutable but for `suspend` and `ttlSecondsAfterFinished`, and the pod template's scheduling
+    fields while the job is suspended: to change anything else, create a new job."""
+
+    model: ModelSpec
+    data: DataSpec
+    dropout: DropoutSpec = DropoutSpec()
+    training: TrainingSpec = TrainingSpec()
+    seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 42
+    """The one seed from which every random stream (python, numpy, torch, shuffling) is derived. All are recorded."""
+    determinism: Determinism = Determinism.WARN_ONLY
+    """Strict refuses operations that have no deterministic form, WarnOnly warns, Off leaves torch as it is."""
+    image: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    """Image of the training pod; the platform's trainer image when not set. Derive yours from that one."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    image_pull_secrets: Annotated[list[DnsLabel], Field(max_length=16)] = []
+    """Names of Secrets in the job's namespace."""
+    resources_per_node: ResourceRequirements = ResourceRequirements()
+    """Resources of the training container, as `limits: {nvidia.com/gpu: 1}`. Defaults come from the platform."""
+    pod_template: PodTemplate = PodTemplate()
+    """What the training pod may have beyond its image: where it runs, environment, volumes, service account."""
+    tracking: TrackingSpec = TrackingSpec()
+    export: ExportSpec = ExportSpec()
+    gate: Annotated[list[QualityBar], Field(max_length=16)] = []
+    """Quality bars on top of the eval-mode gate. The eval-mode gate itself cannot be switched off."""
+    suspend: bool = False
+    """Stops the training pod, or holds it back. After resuming, training starts over from the first epoch."""
+    start_deadline_seconds: Seconds = 600
+    """Seconds that a scheduled pod may take until its training runs. Waiting for a free node is not counted."""
+    active_deadline_seconds: Seconds | None = None
+    """Seconds that training may take over all attempts; time spent suspended is not counted."""
+    ttl_seconds_after_finished: TtlSpec = TtlSpec()
+
+
+IMMUTABLE_UNLESS_SUSPENDED = ("node_selector", "tolerations", "affinity", "priority_class_name")
+"""Fields of the pod template that may change while the job is suspended, as a queue like Kueue needs."""
+
+MUTABLE = ("suspend", "ttl_seconds_after_finished", "pod_template")
+"""Fields of the spec that an update may touch; the pod template has its own rules."""
+
+JsonObject = dict[str, Any]

@@ -1,0 +1,54 @@
+"""What a pod is told to do: one typed object in one environment variable (`Env.TASK`)."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from dropout_api.model import Wire
+from dropout_api.names import tenant_name
+from dropout_api.spec import JobSpec
+
+
+class JobRef(Wire):
+    """Which job, in which cluster; the UID is what counts."""
+
+    cluster: str
+    namespace: str
+    name: str
+    uid: str
+
+
+class RunRef(Wire):
+    """The MLflow run that the operator made for the job."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    experiment_id: str
+
+
+class TrainTask(Wire):
+    """What a training pod does."""
+
+    job: JobRef
+    attempt: Annotated[int, Field(ge=1)]
+    run: RunRef
+    spec: JobSpec
+
+
+class VerifyTask(Wire):
+    """What a verifying pod does. Nothing in it comes from the training pod."""
+
+    job: JobRef
+    run: RunRef
+    spec: JobSpec
+    image_id: str | None = None
+    """Image that trained the model, as the kubelet told; recorded with the version."""
+
+    @property
+    def model_name(self) -> str:
+        """Full name of the registered model in MLflow."""
+        return tenant_name(self.job.namespace, self.spec.export.model or self.job.name)
+
+
+def experiment_name(job: JobRef, spec: JobSpec) -> str:
+    """Full name of the experiment in MLflow."""
+    return tenant_name(job.namespace, spec.tracking.experiment or job.name)
