@@ -1,0 +1,1 @@
+"""Train a torch model with a typed dropout plan, export it in eval mode, prove that it is, register it."""
