@@ -120,6 +120,7 @@ class Condition(StrEnum):
     TRACKING_HEALTHY = "TrackingHealthy"
     REGISTRY_PROTECTED = "RegistryProtected"
     PROGRESS_AVAILABLE = "ProgressAvailable"
+    RUN_CLOSED = "RunClosed"
 
 
 def tenant_name(namespace: str, name: str) -> str:

@@ -67,6 +67,8 @@ class Progress(Observed):
     eta_seconds: int | None = None
     metrics: dict[str, float] = {}
     """Latest values by MLflow metric name, as train_loss, val_loss and val_gap."""
+    update_time: datetime | None = None
+    """When these values were read."""
 
 
 class GateStatus(Observed):

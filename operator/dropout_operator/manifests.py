@@ -1,0 +1,170 @@
+"""Builders of the objects that the operator creates. Pure: a world's facts in, a manifest out.
+
+The verify Job is built from the platform's settings alone; of the user's template it takes the tolerations.
+"""
+
+from typing import Any
+
+from dropout_api.names import API_VERSION, GROUP, KIND, METRICS_PATH, METRICS_PORT, METRICS_PORT_NAME, Env, Label, Stage, trainer_username
+from dropout_api.pod import PodTemplate
+from dropout_api.spec import JobSpec
+from dropout_api.status import RunStatus
+from dropout_api.task import JobRef, RunRef, TrainTask, VerifyTask
+from dropout_operator.identities import trainer_password
+from dropout_operator.kube import Object
+from dropout_operator.settings import Settings
+
+UID = 65532
+SAFE_CONTAINER = {
+    "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+SAFE_POD = {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID, "seccompProfile": {"type": "RuntimeDefault"}}
+VERIFY_RETRIES = 5
+VERIFY_DEADLINE = 3600
+VERIFY_TTL = 3600
+
+
+def train_job_name(job: JobRef, attempt: int) -> str:
+    return f"{job.name}-{attempt}"
+
+
+def verify_job_name(job: JobRef) -> str:
+    return f"verify-{job.uid}"
+
+
+def tracking_secret_name(job: JobRef) -> str:
+    """Holds part of the UID, so that a job of the same name made later has a Secret of its own."""
+    return f"{job.name}-{job.uid[:8]}-tracking"
+
+
+def labels(job: JobRef, stage: Stage, attempt: int) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/managed-by": "dropout-operator", Label.UID: job.uid, Label.NAMESPACE: job.namespace, Label.NAME: job.name,
+        Label.STAGE: stage, Label.ATTEMPT: str(attempt),
+    }
+
+
+def owner(job: JobRef) -> Object:
+    return {
+        "apiVersion": f"{GROUP}/{API_VERSION}", "kind": KIND, "name": job.name, "uid": job.uid, "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def tracking_secret(job: JobRef, settings: Settings) -> Object:
+    return {
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {
+            "name": tracking_secret_name(job), "namespace": job.namespace, "ownerReferences": [owner(job)],
+            "labels": {"app.kubernetes.io/managed-by": "dropout-operator", Label.UID: job.uid},
+        },
+        "stringData": {
+            "username": trainer_username(job.namespace), "password": trainer_password(settings.trainer_key, job.namespace),
+        },
+    }
+
+
+def train_job(job: JobRef, spec: JobSpec, run: RunStatus, attempt: int, deadline: int | None, settings: Settings) -> Object:
+    """The Job of one attempt: one pod, never restarted in place."""
+    task = TrainTask(job=job, attempt=attempt, run=RunRef(id=run.id, experiment_id=run.experiment_id), spec=spec)
+    template, marks = spec.pod_template, labels(job, Stage.TRAIN, attempt)
+    environment = [variable.to_wire() for variable in template.env]
+    environment += _environment(task.to_json(), settings, tracking_secret_name(job) if settings.mlflow_auth else None)
+    container = {
+        "name": Stage.TRAIN, "image": spec.image or settings.trainer_image,
+        "imagePullPolicy": spec.image_pull_policy or settings.image_pull_policy, "command": ["dropout", "train"], "env": environment,
+        "ports": [{"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT}],
+        "resources": _resources(spec, settings), "volumeMounts": _mounts(template), **_ending(),
+    }
+    pod = {
+        "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False, "securityContext": SAFE_POD,
+        "containers": [container], "volumes": _volumes(template), "terminationGracePeriodSeconds": 30, **_scheduling(template),
+        "imagePullSecrets": [{"name": name} for name in spec.image_pull_secrets],
+    }
+    if template.service_account_name:
+        pod["serviceAccountName"] = template.service_account_name
+    scrape = {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT), "prometheus.io/path": METRICS_PATH}
+    result = _job(train_job_name(job, attempt), job.namespace, marks, pod, {**scrape, **template.annotations}, template.labels)
+    result["metadata"]["ownerReferences"] = [owner(job)]
+    result["spec"]["backoffLimit"] = 0
+    if deadline is not None:
+        result["spec"]["activeDeadlineSeconds"] = deadline
+    return result
+
+
+def verify_job(job: JobRef, spec: JobSpec, run: RunStatus, image_id: str | None, settings: Settings) -> Object:
+    """The Job that judges and registers, in the operator's namespace; a pod that could not judge is tried again."""
+    task = VerifyTask(job=job, run=RunRef(id=run.id, experiment_id=run.experiment_id), spec=spec, image_id=image_id)
+    container = {
+        "name": Stage.VERIFY, "image": settings.verifier_image, "imagePullPolicy": settings.image_pull_policy,
+        "command": ["dropout", "verify"],
+        "env": _environment(task.to_json(), settings, settings.verifier_secret), "resources": settings.verify_resources,
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}], **_ending(),  # noqa: S108 - the pod's own scratch volume
+    }
+    pod = {
+        "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False, "securityContext": SAFE_POD,
+        "serviceAccountName": settings.verifier_service_account, "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}], "tolerations": [item.to_wire() for item in spec.pod_template.tolerations],
+    }
+    result = _job(verify_job_name(job), settings.namespace, labels(job, Stage.VERIFY, 1), pod, {}, {})
+    result["spec"] |= {
+        "backoffLimit": VERIFY_RETRIES, "activeDeadlineSeconds": VERIFY_DEADLINE, "ttlSecondsAfterFinished": VERIFY_TTL,
+    }
+    return result
+
+
+def _job(name: str, namespace: str, marks: dict[str, str], pod: Object, annotations: dict[str, str], extra: dict[str, str]) -> Object:
+    metadata = {"labels": {**extra, **marks}, "annotations": {"sidecar.istio.io/inject": "false", **annotations}}
+    return {
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": namespace, "labels": marks},
+        "spec": {"parallelism": 1, "completions": 1, "template": {"metadata": metadata, "spec": pod}},
+    }
+
+
+def _ending() -> Object:
+    return {"terminationMessagePolicy": "FallbackToLogsOnError", "securityContext": SAFE_CONTAINER}
+
+
+def _environment(task: str, settings: Settings, secret: str | None) -> list[Object]:
+    """Ours come last: of two variables of one name the kubelet takes the later."""
+    result: list[Object] = [
+        {"name": Env.TASK, "value": task}, {"name": Env.TRACKING_URI, "value": settings.mlflow_uri}, {"name": "HOME", "value": "/tmp"},  # noqa: S108
+    ]
+    if secret:
+        for name, key in ((Env.TRACKING_USERNAME, "username"), (Env.TRACKING_PASSWORD, "password")):
+            result.append({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+    return result
+
+
+def _resources(spec: JobSpec, settings: Settings) -> Object:
+    """The job's own requests and limits over the platform's; a default request never exceeds the job's limit."""
+    own: dict[str, Any] = spec.resources_per_node.to_wire()
+    limits = settings.train_resources.get("limits", {}) | own.get("limits", {})
+    defaults = {name: value for name, value in settings.train_resources.get("requests", {}).items() if name not in own.get("limits", {})}
+    return {"requests": defaults | own.get("requests", {}), "limits": limits}
+
+
+def _mounts(template: PodTemplate) -> list[Object]:
+    mounts = [mount.to_wire() for mount in template.volume_mounts]
+    mounts.append({"name": "dropout-tmp", "mountPath": "/tmp"})  # noqa: S108 - the pod's own scratch volume
+    if template.shared_memory is not None:
+        mounts.append({"name": "dropout-shm", "mountPath": "/dev/shm"})  # noqa: S108
+    return mounts
+
+
+def _volumes(template: PodTemplate) -> list[Object]:
+    volumes = [volume.to_wire() for volume in template.volumes]
+    volumes.append({"name": "dropout-tmp", "emptyDir": {}})
+    if template.shared_memory is not None:
+        volumes.append({"name": "dropout-shm", "emptyDir": {"medium": "Memory", "sizeLimit": template.shared_memory}})
+    return volumes
+
+
+def _scheduling(template: PodTemplate) -> Object:
+    result: Object = {"nodeSelector": template.node_selector, "tolerations": [item.to_wire() for item in template.tolerations]}
+    if template.affinity is not None:
+        result["affinity"] = template.affinity
+    if template.priority_class_name is not None:
+        result["priorityClassName"] = template.priority_class_name
+    return result

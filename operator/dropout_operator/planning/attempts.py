@@ -1,0 +1,67 @@
+"""Beginning an attempt, and holding the job back."""
+
+from dropout_api.names import Condition
+from dropout_api.status import JobStatus, Phase
+from dropout_operator import manifests, statuses
+from dropout_operator.actions import Action, CreateJob, CreateSecret, DeleteJob, MarkRun
+from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, event, write
+from dropout_operator.statuses import update, with_attempt, with_condition
+from dropout_operator.world import World
+
+
+def begin(world: World) -> Plan:
+    """A new attempt, once nothing of the one before is left."""
+    job, run = world.job, world.run
+    assert run is not None
+    if world.training():
+        return Plan((), LOOK_AGAIN_SECONDS)
+    number = len(job.status.attempts) + 1
+    began = job.status.start_time or world.now
+    status = update(job.status, phase=Phase.STARTING, run=run, message="the training pod is starting", start_time=began)
+    status = statuses.begin_attempt(status, number, manifests.train_job_name(job.ref, number))
+    status = with_condition(status, Condition.TRACKING_HEALTHY, True, "RunExists", f"MLflow run {run.id}", world.now)
+    status = _registry_protected(world, status)
+    told = event(world, "RunCreated", f"MLflow run {run.id}")
+    if number > 1:
+        told = event(world, "Restarted", f"attempt {number}: training starts over from the first epoch")
+    return Plan((*write(world, status, told), *start(world, status)), LOOK_AGAIN_SECONDS)
+
+
+def _registry_protected(world: World, status: JobStatus) -> JobStatus:
+    if world.settings.mlflow_auth:
+        return with_condition(status, Condition.REGISTRY_PROTECTED, True, "BasicAuth", "trainers may write their own runs only", world.now)
+    message = "MLflow asks for no password, so anyone can register a model around the gate"
+    return with_condition(status, Condition.REGISTRY_PROTECTED, False, "NoAuth", message, world.now)
+
+
+def start(world: World, status: JobStatus) -> tuple[Action, ...]:
+    """Creates what the attempt needs; each has a fixed name, so that doing it twice is doing it once."""
+    job, settings = world.job, world.settings
+    assert job.spec is not None
+    assert world.run is not None
+    body = manifests.train_job(job.ref, job.spec, world.run, status.attempts[-1].number, remaining_seconds(world), settings)
+    secret = (CreateSecret(manifests.tracking_secret(job.ref, settings)),) if settings.mlflow_auth else ()
+    return (*secret, CreateJob(body))
+
+
+def remaining_seconds(world: World) -> int | None:
+    """Seconds left of the active deadline, which all attempts share; None where there is none."""
+    assert world.job.spec is not None
+    total = world.job.spec.active_deadline_seconds
+    if total is None:
+        return None
+    past = (item for item in world.job.status.attempts if item.start_time and item.end_time)
+    spent = sum((item.end_time - item.start_time).total_seconds() for item in past if item.start_time and item.end_time)
+    return max(1, round(total - spent))
+
+
+def suspend(world: World) -> Plan:
+    """No pod runs; whatever the attempt had reached is given up."""
+    status = world.job.status
+    new = update(status, phase=Phase.SUSPENDED, message="suspended; set spec.suspend to false to start over from the first epoch")
+    if status.attempts and status.attempts[-1].end_time is None:
+        new = with_attempt(new, reason="Suspended", end_time=world.now)
+    written = write(world, new, event(world, "Suspended", "no training pod runs"))
+    stop = tuple(DeleteJob(world.job.ref.namespace, child.name, child.uid) for child in world.training() if not child.deleting)
+    mark = (MarkRun(status.run.id, "SCHEDULED"),) if written and status.run else ()
+    return Plan((*written, *stop, *mark), LOOK_AGAIN_SECONDS if stop else None)

@@ -1,0 +1,90 @@
+"""While the training Job lives: waiting, running, progress."""
+
+from datetime import timedelta
+
+from dropout_api.names import Condition
+from dropout_api.status import Failure, JobStatus, Phase, Progress
+from dropout_operator import diagnosis, statuses
+from dropout_operator.actions import EmitEvent, MarkRun
+from dropout_operator.planning.attempts import start
+from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, event, fail, write
+from dropout_operator.planning.verifying import trained
+from dropout_operator.statuses import update, with_attempt, with_condition
+from dropout_operator.world import JobView, PodView, World
+
+
+def train(world: World) -> Plan:
+    """Follows the Job of the latest attempt."""
+    status = world.job.status
+    name = status.attempts[-1].job
+    job = world.child(world.job.ref.namespace, name)
+    if job is None:
+        if status.phase in (Phase.QUEUED, Phase.RUNNING):
+            return fail(world, Failure(reason="JobDeleted", message=f"Job {name} was deleted while it ran; create the training job again"))
+        return Plan(start(world, status), LOOK_AGAIN_SECONDS)
+    if job.owner_uid != world.job.ref.uid:
+        message = f"a Job {name} that is not this job's exists; delete it, or give this job another name"
+        return fail(world, Failure(reason="NameConflict", message=message))
+    if job.complete:
+        return trained(world, job)
+    if job.failed:
+        return fail(world, diagnosis.training_failure(job, world.pods_of(job)), job)
+    return _under_way(world, job)
+
+
+def _under_way(world: World, job: JobView) -> Plan:
+    pod = next(iter(world.pods_of(job)), None)
+    if pod is not None and pod.started is not None:
+        return _running(world, pod)
+    queued = job.suspended or (pod is not None and pod.unschedulable is not None)
+    reason, message = diagnosis.waiting_for(pod, job)
+    if not queued and _late(world, job, pod):
+        late = f"not started within spec.startDeadlineSeconds: {message}"
+        return fail(world, Failure(reason=reason, message=late, pod=pod.name if pod else None), job)
+    status = update(world.job.status, phase=Phase.QUEUED if queued else Phase.STARTING, message=message)
+    told: tuple[EmitEvent, ...] = ()
+    if queued:
+        told = (event(world, "Queued", message),)
+    elif reason in diagnosis.START_PROBLEMS:
+        told = (event(world, reason, message, warning=True),)
+    return Plan(write(world, status, *told), LOOK_AGAIN_SECONDS)
+
+
+def _late(world: World, job: JobView, pod: PodView | None) -> bool:
+    assert world.job.spec is not None
+    since = pod.scheduled or pod.created if pod else job.created
+    return world.now - since > timedelta(seconds=world.job.spec.start_deadline_seconds)
+
+
+def _running(world: World, pod: PodView) -> Plan:
+    status = world.job.status
+    begins = status.phase is not Phase.RUNNING
+    new = update(status, phase=Phase.RUNNING, devices=pod.devices, image_id=pod.image_id or None)
+    new = with_attempt(new, start_time=pod.started)
+    if begins:
+        new = update(new, message="training")
+    told = (event(world, "TrainingStarted", f"pod {pod.name} runs {pod.image_id or 'its image'}"),) if begins else ()
+    mark = (MarkRun(world.run.id, "RUNNING"),) if begins and world.run else ()
+    return Plan((*write(world, _with_progress(world, new), *told), *mark), world.settings.poll_seconds)
+
+
+def _with_progress(world: World, status: JobStatus) -> JobStatus:
+    sample = world.progress
+    if sample is None or sample.attempt != status.attempts[-1].number or sample.epoch == 0:
+        return status
+    old, new = status.progress, statuses.progress_of(sample, world.now)
+    if not statuses.worth_writing(old, new):
+        return status
+    status = update(status, progress=new, message=progress_line(new))
+    status = with_condition(status, Condition.PROGRESS_AVAILABLE, True, "Polled", "", world.now)
+    if sample.tracking_healthy:
+        return with_condition(status, Condition.TRACKING_HEALTHY, True, "Writes", "", world.now)
+    message = "the trainer cannot reach MLflow and keeps its metrics until it can"
+    return with_condition(status, Condition.TRACKING_HEALTHY, False, "Buffering", message, world.now)
+
+
+def progress_line(progress: Progress) -> str:
+    """One line for people."""
+    parts = [f"epoch {progress.epoch}/{progress.epochs}"]
+    parts += [f"{name} {progress.metrics[name]:.4f}" for name in ("train_loss", "val_loss", "val_gap") if name in progress.metrics]
+    return ", ".join(parts)

@@ -1,0 +1,79 @@
+"""From the end of training to the verdict."""
+
+from dropout_api.names import Condition, ExitCode
+from dropout_api.report import TrainReport, VerifyReport, parse
+from dropout_api.status import ArtifactStatus, Failure, GateStatus, JobStatus, ModelStatus, Phase, Progress
+from dropout_operator import diagnosis, manifests
+from dropout_operator.actions import Action, CreateJob, DeleteJob
+from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, end, event, fail, write
+from dropout_operator.statuses import update, with_attempt, with_condition
+from dropout_operator.world import JobView, World
+
+
+def trained(world: World, job: JobView) -> Plan:
+    """Training is over and said so by its exit code; what its report adds are numbers for people."""
+    status = world.job.status
+    pod = next((pod for pod in world.pods_of(job) if pod.terminated is not None), None)
+    final = pod.terminated if pod else None
+    began = (pod.started if pod else None) or status.attempts[-1].start_time
+    status = with_attempt(status, reason="Completed", end_time=final.finished if final and final.finished else world.now, start_time=began)
+    if pod is not None:
+        status = update(status, devices=pod.devices, image_id=pod.image_id or status.image_id)
+    report = parse(TrainReport, final.message) if final else None
+    told = (report.message or "training ended") if report else "the training pod left no report that can be read"
+    if report is not None:
+        progress = Progress(epoch=report.epoch, epochs=report.epochs, percent=100, metrics=dict(report.metrics), update_time=world.now)
+        status = update(status, progress=progress)
+    status = update(status, phase=Phase.VERIFYING, message="the verifier checks the exported model")
+    status = with_condition(status, Condition.TRAINED, True, "Completed", told, world.now)
+    return Plan((*write(world, status, event(world, "Trained", told)), *_create_verify(world, status)), LOOK_AGAIN_SECONDS)
+
+
+def _create_verify(world: World, status: JobStatus) -> tuple[Action, ...]:
+    assert world.job.spec is not None
+    assert status.run is not None
+    return (CreateJob(manifests.verify_job(world.job.ref, world.job.spec, status.run, status.image_id, world.settings)),)
+
+
+def verify(world: World) -> Plan:
+    """Follows the verify Job, and makes it where there is none."""
+    job = world.child(world.settings.namespace, manifests.verify_job_name(world.job.ref))
+    if job is None:
+        return Plan(_create_verify(world, world.job.status), LOOK_AGAIN_SECONDS)
+    if job.failed:
+        return fail(world, diagnosis.verify_failure(job, world.pods_of(job)))
+    if not job.complete:
+        return Plan((), world.settings.poll_seconds)
+    ends = (pod.terminated for pod in world.pods_of(job) if pod.terminated and pod.terminated.exit_code == ExitCode.OK)
+    report = next((report for final in ends if (report := parse(VerifyReport, final.message))), None)
+    if report is None:  # the pod was collected before its verdict was read: verifying again is harmless
+        return Plan((DeleteJob(world.settings.namespace, job.name, job.uid),), LOOK_AGAIN_SECONDS)
+    return _registered(world, report) if report.verdict == "Passed" else _rejected(world, report)
+
+
+def _judged(world: World, report: VerifyReport, passed: bool) -> JobStatus:
+    gate = GateStatus(verdict=report.verdict, failed=report.failed, report=report.report_uri)
+    artifact = ArtifactStatus(sha256=report.sha256) if report.sha256 else None
+    status = update(world.job.status, gate=gate, artifact=artifact, completion_time=world.now, message=report.message or None)
+    if status.progress is not None and report.metrics:
+        status = update(status, progress=status.progress.model_copy(update={"metrics": status.progress.metrics | report.metrics}))
+    return with_condition(status, Condition.GATE_PASSED, passed, report.verdict, report.message, world.now)
+
+
+def _registered(world: World, report: VerifyReport) -> Plan:
+    if not (report.model_name and report.model_version):
+        message = "the verifier passed the model but named no version; see the verify Job's log"
+        return fail(world, Failure(reason="VerificationFailed", message=message))
+    uri = report.model_uri or f"models:/{report.model_name}/{report.model_version}"
+    model = ModelStatus(name=report.model_name, version=report.model_version, uri=uri)
+    status = update(_judged(world, report, True), phase=Phase.SUCCEEDED, model=model, message=f"registered {uri}")
+    status = with_condition(status, Condition.REGISTERED, True, "Registered", uri, world.now)
+    status = with_condition(status, Condition.COMPLETE, True, "Registered", uri, world.now)
+    return end(world, status, event(world, "ModelRegistered", f"{model.name} version {model.version} passed the gate"))
+
+
+def _rejected(world: World, report: VerifyReport) -> Plan:
+    status = update(_judged(world, report, False), phase=Phase.REJECTED)
+    status = with_condition(status, Condition.REGISTERED, False, "GateFailed", "", world.now)
+    status = with_condition(status, Condition.FAILED, True, "Rejected", report.message, world.now)
+    return end(world, status, event(world, "Rejected", report.message, warning=True))

@@ -1,0 +1,93 @@
+"""The platform's settings, read once from the environment that the Helm chart writes."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class SettingsError(ValueError):
+    """A setting is missing or wrong; the message names the variable."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the platform decides for all jobs."""
+
+    namespace: str
+    """The operator's own namespace, where verify Jobs run."""
+    trainer_image: str
+    verifier_image: str
+    image_pull_policy: str
+    mlflow_uri: str
+    """As pods and the operator reach it."""
+    mlflow_public_url: str
+    """As people's browsers reach it; the base of links in status."""
+    mlflow_auth: bool
+    """Whether MLflow asks for passwords and this operator makes the trainers' users."""
+    trainer_key: bytes
+    """Secret from which the trainers' passwords are derived, one for each namespace."""
+    verifier_secret: str | None
+    """Secret in the operator's namespace with the verifier's `username` and `password`."""
+    verifier_service_account: str
+    train_resources: dict[str, Any] = field(default_factory=dict)
+    verify_resources: dict[str, Any] = field(default_factory=dict)
+    resync_seconds: float = 300.0
+    poll_seconds: float = 5.0
+    workers: int = 16
+    port: int = 8080
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str] = os.environ) -> "Settings":
+        """Raises SettingsError when a variable is missing or cannot be read."""
+        auth = env.get("DROPOUT_MLFLOW_AUTH", "false").lower() == "true"
+        uri = _required(env, "DROPOUT_MLFLOW_URI")
+        return cls(
+            namespace=_required(env, "DROPOUT_NAMESPACE"),
+            trainer_image=_required(env, "DROPOUT_TRAINER_IMAGE"),
+            verifier_image=env.get("DROPOUT_VERIFIER_IMAGE") or _required(env, "DROPOUT_TRAINER_IMAGE"),
+            image_pull_policy=env.get("DROPOUT_IMAGE_PULL_POLICY", "IfNotPresent"),
+            mlflow_uri=uri,
+            mlflow_public_url=(env.get("DROPOUT_MLFLOW_PUBLIC_URL") or uri).rstrip("/"),
+            mlflow_auth=auth,
+            trainer_key=_required(env, "DROPOUT_TRAINER_KEY").encode() if auth else b"",
+            verifier_secret=env.get("DROPOUT_VERIFIER_SECRET") or None,
+            verifier_service_account=env.get("DROPOUT_VERIFIER_SERVICE_ACCOUNT", "default"),
+            train_resources=_json(env, "DROPOUT_TRAIN_RESOURCES"),
+            verify_resources=_json(env, "DROPOUT_VERIFY_RESOURCES"),
+            resync_seconds=_positive(env, "DROPOUT_RESYNC_SECONDS", 300.0),
+            poll_seconds=_positive(env, "DROPOUT_POLL_SECONDS", 5.0),
+            workers=int(_positive(env, "DROPOUT_WORKERS", 16)),
+            port=int(env.get("DROPOUT_PORT", "8080")),
+            log_level=env.get("DROPOUT_LOG_LEVEL", "INFO"),
+        )
+
+
+def _required(env: Mapping[str, str], name: str) -> str:
+    value = env.get(name, "")
+    if not value:
+        raise SettingsError(f"{name} is not set; the Helm chart sets it")
+    return value
+
+
+def _positive(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        raise SettingsError(f"{name} is not a number: {text!r}") from None
+    if value <= 0:
+        raise SettingsError(f"{name} must be above 0: {text!r}")
+    return value
+
+
+def _json(env: Mapping[str, str], name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(env.get(name) or "{}")
+    except ValueError:
+        raise SettingsError(f"{name} is not JSON") from None
+    if not isinstance(value, dict):
+        raise SettingsError(f"{name} must be a JSON object")
+    return value

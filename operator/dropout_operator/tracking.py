@@ -1,0 +1,164 @@
+"""MLflow as the operator uses it: one run for each job, found or made, and given its final state.
+
+The client is synchronous and patient by default (minutes against a dead server), so it runs in a small thread pool with
+short time-outs. An outage becomes `TrackingUnavailable` and delays a job; it never blocks the loop.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import requests
+
+from dropout_api.names import Tag, trainer_username
+from dropout_api.status import RunStatus
+from dropout_api.task import JobRef
+from dropout_operator.actions import RunState
+from dropout_operator.identities import trainer_password
+from dropout_operator.settings import Settings
+
+T = TypeVar("T")
+CALL_SECONDS = 20.0
+REQUEST_SECONDS = "5"
+THREADS = 4
+MAX_TAG = 5000
+
+
+class TrackingUnavailable(Exception):
+    """MLflow did not do what was asked; worth trying again."""
+
+
+@dataclass(frozen=True)
+class ActiveRun:
+    """A run of this cluster that has no final state yet."""
+
+    id: str
+    job_uid: str
+
+
+class Tracking:
+    """Finds, makes and closes runs. Safe to call for different jobs at once; each call may be repeated."""
+
+    def __init__(self, settings: Settings, cluster: str) -> None:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", REQUEST_SECONDS)
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        from mlflow.tracking import MlflowClient  # slow to import, and only after the environment is set
+
+        self._client = MlflowClient(settings.mlflow_uri, settings.mlflow_uri)
+        self._settings = settings
+        self._cluster = cluster
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="mlflow")
+        self._experiments: dict[str, str] = {}
+        self._granted: set[tuple[str, str]] = set()
+
+    async def ensure_run(self, job: JobRef, experiment: str) -> RunStatus:
+        """The job's run: the oldest that carries its UID, a new one where there is none. Others are closed."""
+        return await self._call(self._ensure_run, job, experiment)
+
+    async def set_state(self, run_id: str, state: RunState) -> None:
+        await self._call(self._client.update_run, run_id, state)
+
+    async def end_run(self, run_id: str, state: str, phase: str, message: str) -> None:
+        """Gives the run its final state and end time."""
+        await self._call(self._end_run, run_id, state, phase, message)
+
+    async def active_runs(self) -> list[ActiveRun]:
+        return await self._call(self._active_runs)
+
+    async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
+        from mlflow.exceptions import MlflowException
+
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await loop.run_in_executor(self._pool, function, *arguments)
+        except (MlflowException, requests.RequestException, TimeoutError) as error:
+            raise TrackingUnavailable(_short(error)) from error
+
+    def _ensure_run(self, job: JobRef, experiment: str) -> RunStatus:
+        experiment_id = self._ensure_experiment(experiment, job.namespace)
+        runs = self._client.search_runs([experiment_id], f"tags.`{Tag.UID}` = '{job.uid}'", order_by=["attributes.start_time ASC"])
+        for duplicate in runs[1:]:
+            self._client.set_terminated(duplicate.info.run_id, "KILLED")
+        run_id = runs[0].info.run_id if runs else self._create_run(job, experiment_id)
+        url = f"{self._settings.mlflow_public_url}/#/experiments/{experiment_id}/runs/{run_id}"
+        return RunStatus(id=run_id, experiment_id=experiment_id, url=url)
+
+    def _create_run(self, job: JobRef, experiment_id: str) -> str:
+        tags = {
+            Tag.CLUSTER: job.cluster, Tag.UID: job.uid, Tag.NAMESPACE: job.namespace, Tag.NAME: job.name, Tag.CREATED_BY: "dropout-operator",
+        }
+        run = self._client.create_run(experiment_id, tags={str(key): value for key, value in tags.items()}, run_name=job.name)
+        self._client.update_run(run.info.run_id, "SCHEDULED")
+        return str(run.info.run_id)
+
+    def _ensure_experiment(self, name: str, namespace: str) -> str:
+        if name not in self._experiments:
+            self._experiments[name] = self._find_or_create_experiment(name)
+        experiment_id = self._experiments[name]
+        if self._settings.mlflow_auth and (namespace, experiment_id) not in self._granted:
+            self._grant(namespace, experiment_id)
+            self._granted.add((namespace, experiment_id))
+        return experiment_id
+
+    def _find_or_create_experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name, tags={str(Tag.CLUSTER): self._cluster}))
+            except MlflowException as error:  # someone was faster
+                if error.error_code != "RESOURCE_ALREADY_EXISTS" or (found := self._client.get_experiment_by_name(name)) is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        if found.tags.get(Tag.CLUSTER) != self._cluster:
+            self._client.set_experiment_tag(found.experiment_id, str(Tag.CLUSTER), self._cluster)
+        return str(found.experiment_id)
+
+    def _grant(self, namespace: str, experiment_id: str) -> None:
+        """Makes the namespace's trainer user, and lets it write this experiment and nothing else."""
+        user, password = trainer_username(namespace), trainer_password(self._settings.trainer_key, namespace)
+        self._post("2.0/mlflow/users/create", {"username": user, "password": password})
+        grant = {"username": user, "resource_type": "experiment", "resource_id": experiment_id, "permission": "EDIT"}
+        self._post("3.0/mlflow/users/permissions/grant", grant)
+
+    def _post(self, path: str, body: dict[str, str]) -> None:
+        login = (os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))
+        answer = requests.post(f"{self._settings.mlflow_uri}/api/{path}", json=body, auth=login, timeout=float(REQUEST_SECONDS))
+        if answer.status_code >= 400 and "RESOURCE_ALREADY_EXISTS" not in answer.text:
+            raise requests.HTTPError(f"MLflow refused {path}: {answer.status_code} {answer.text[:200]}")
+
+    def _end_run(self, run_id: str, state: str, phase: str, message: str) -> None:
+        self._client.set_tag(run_id, str(Tag.PHASE), phase)
+        self._client.set_tag(run_id, str(Tag.MESSAGE), message[:MAX_TAG])
+        self._client.set_terminated(run_id, state)
+
+    def _active_runs(self) -> list[ActiveRun]:
+        mine = f"tags.`{Tag.CLUSTER}` = '{self._cluster}'"
+        experiments = [experiment.experiment_id for experiment in _pages(self._client.search_experiments, filter_string=mine)]
+        active = []
+        for state in ("RUNNING", "SCHEDULED") if experiments else ():
+            runs = _pages(self._client.search_runs, experiments, filter_string=f"{mine} AND attributes.status = '{state}'")
+            active += [ActiveRun(run.info.run_id, run.data.tags[Tag.UID]) for run in runs if Tag.UID in run.data.tags]
+        return active
+
+
+def _pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(*arguments, page_token=token, **options)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _short(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return text.splitlines()[0][:300]
