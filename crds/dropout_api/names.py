@@ -83,7 +83,6 @@ class Tag(StrEnum):
     UID = "dropout.uid"
     NAMESPACE = "dropout.namespace"
     NAME = "dropout.name"
-    CREATED_BY = "dropout.created_by"
     ATTEMPT = "dropout.attempt"
     PHASE = "dropout.phase"
     MESSAGE = "dropout.message"

@@ -23,7 +23,7 @@ from dropout_operator.actions import (
     WriteStatus,
 )
 from dropout_operator.kube import ApiError, Kube, Object, core_path, jobs_path, training_jobs_path
-from dropout_operator.tracking import Tracking, TrackingUnavailable
+from dropout_operator.tracking import Tracking, TrackingError
 from dropout_operator.world import Blocked, World
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Executor:
         self._tracking = tracking
 
     async def perform(self, action: Action, world: World) -> World:
-        """Raises ApiError and TrackingUnavailable where trying again may help."""
+        """Raises ApiError and TrackingError where trying again may help."""
         match action:
             case EnsureRun(experiment):
                 return await self._ensure_run(experiment, world)
@@ -64,7 +64,7 @@ class Executor:
     async def _ensure_run(self, experiment: str, world: World) -> World:
         try:
             return replace(world, run=await self._tracking.ensure_run(world.job.ref, experiment))
-        except TrackingUnavailable as error:
+        except TrackingError as error:
             return replace(world, tracking_problem=str(error))
 
     async def _write_status(self, action: WriteStatus, world: World) -> World:
@@ -91,7 +91,7 @@ class Executor:
     async def _mark_run(self, run_id: str, state: str) -> None:
         try:
             await self._tracking.set_state(run_id, "RUNNING" if state == "RUNNING" else "SCHEDULED")
-        except TrackingUnavailable as error:
+        except TrackingError as error:
             logger.warning("MLflow run %s was not marked %s: %s", run_id, state, error)
 
     async def _emit(self, event: EmitEvent, job: JobRef) -> None:
@@ -108,7 +108,9 @@ def event_body(event: EmitEvent, job: JobRef, now: datetime) -> Object:
     time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1", "kind": "Event", "metadata": {"name": f"{job.name}.{digest}", "namespace": job.namespace},
-        "involvedObject": {"apiVersion": f"{GROUP}/{API_VERSION}", "kind": KIND, "name": job.name, "namespace": job.namespace, "uid": job.uid},
+        "involvedObject": {
+            "apiVersion": f"{GROUP}/{API_VERSION}", "kind": KIND, "name": job.name, "namespace": job.namespace, "uid": job.uid,
+        },
         "type": event.type, "reason": event.reason, "message": event.message[:MAX_EVENT], "count": 1,
         "firstTimestamp": time, "lastTimestamp": time, "source": {"component": COMPONENT}, "reportingComponent": COMPONENT,
     }

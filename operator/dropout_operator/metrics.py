@@ -17,10 +17,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.reconciles = Counter("dropout_operator_reconciles", "Looks at a job, by how they ended", ["outcome"], registry=self.registry)
         self.seconds = Histogram("dropout_operator_reconcile_seconds", "Time of one look", buckets=SECONDS, registry=self.registry)
-        self.start_seconds = Histogram(
-            "dropout_operator_job_start_seconds", "From the creation of a job to that of its first train Job", buckets=SECONDS, registry=self.registry)
         self.queue = Gauge("dropout_operator_queue_length", "Jobs that wait to be looked at", registry=self.registry)
-        self.watch_restarts = Counter("dropout_operator_watch_restarts", "Times that the watch ended and was started again", registry=self.registry)
+        self.watch_restarts = Counter("dropout_operator_watch_restarts", "Times that the watch was started again", registry=self.registry)
         labels = ["namespace", "name"]
         help_texts = {
             Name.JOB_TRAIN_LOSS: "Latest training loss, in eval mode", Name.JOB_VAL_LOSS: "Latest validation loss",

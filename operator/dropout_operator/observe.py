@@ -37,8 +37,9 @@ class Observer:
         )
 
     async def _children(self, job: TrainingJob) -> tuple[JobView, ...]:
-        path = jobs_path(job.ref.namespace)
-        found = {view.name: view async for view in self._jobs(path, job.ref.uid)}
+        selector = f"{Label.UID}={job.ref.uid},{Label.STAGE}={Stage.TRAIN}"
+        listed = self._kube.list(jobs_path(job.ref.namespace), labelSelector=selector)
+        found = {view.name: view async for view in (JobView.parse(raw) async for raw in listed)}
         latest = job.status.attempts[-1].job if job.status.attempts else None
         if latest is not None and latest not in found:  # a stranger's Job of this name has no label of ours
             raw = await self._kube.get(jobs_path(job.ref.namespace, latest))
@@ -48,10 +49,6 @@ class Observer:
             return children
         raw = await self._kube.get(jobs_path(self._settings.namespace, verify_job_name(job.ref)))
         return (*children, JobView.parse(raw)) if raw else children
-
-    async def _jobs(self, path: str, uid: str):  # type: ignore[no-untyped-def]
-        async for raw in self._kube.list(path, labelSelector=f"{Label.UID}={uid},{Label.STAGE}={Stage.TRAIN}"):
-            yield JobView.parse(raw)
 
     async def _pods(self, job: TrainingJob, children: tuple[JobView, ...]) -> tuple[PodView, ...]:
         trained = statuses.holds(job.status, Condition.TRAINED)

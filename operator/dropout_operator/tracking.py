@@ -1,7 +1,7 @@
 """MLflow as the operator uses it: one run for each job, found or made, and given its final state.
 
 The client is synchronous and patient by default (minutes against a dead server), so it runs in a small thread pool with
-short time-outs. An outage becomes `TrackingUnavailable` and delays a job; it never blocks the loop.
+short time-outs. An outage becomes `TrackingError` and delays a job; it never blocks the loop.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ THREADS = 4
 MAX_TAG = 5000
 
 
-class TrackingUnavailable(Exception):
+class TrackingError(Exception):
     """MLflow did not do what was asked; worth trying again."""
 
 
@@ -76,7 +76,7 @@ class Tracking:
             async with asyncio.timeout(CALL_SECONDS):
                 return await loop.run_in_executor(self._pool, function, *arguments)
         except (MlflowException, requests.RequestException, TimeoutError) as error:
-            raise TrackingUnavailable(_short(error)) from error
+            raise TrackingError(_short(error)) from error
 
     def _ensure_run(self, job: JobRef, experiment: str) -> RunStatus:
         experiment_id = self._ensure_experiment(experiment, job.namespace)
@@ -88,9 +88,7 @@ class Tracking:
         return RunStatus(id=run_id, experiment_id=experiment_id, url=url)
 
     def _create_run(self, job: JobRef, experiment_id: str) -> str:
-        tags = {
-            Tag.CLUSTER: job.cluster, Tag.UID: job.uid, Tag.NAMESPACE: job.namespace, Tag.NAME: job.name, Tag.CREATED_BY: "dropout-operator",
-        }
+        tags = {Tag.CLUSTER: job.cluster, Tag.UID: job.uid, Tag.NAMESPACE: job.namespace, Tag.NAME: job.name}
         run = self._client.create_run(experiment_id, tags={str(key): value for key, value in tags.items()}, run_name=job.name)
         self._client.update_run(run.info.run_id, "SCHEDULED")
         return str(run.info.run_id)

@@ -134,6 +134,7 @@ class PodView:
         meta, spec, status = raw["metadata"], raw.get("spec", {}), raw.get("status", {})
         container: Object = next(iter(status.get("containerStatuses", [])), {})
         state = container.get("state", {})
+        waiting = state.get("waiting", {})
         scheduled: Object = next((c for c in status.get("conditions", []) if c["type"] == "PodScheduled"), {})
         created = parse_time(meta["creationTimestamp"])
         assert created is not None
@@ -142,9 +143,9 @@ class PodView:
             reason=status.get("reason", ""), message=status.get("message", ""), ip=status.get("podIP"),
             host_network=bool(spec.get("hostNetwork")),
             scheduled=parse_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
-            unschedulable=scheduled.get("message") if scheduled.get("reason") == "Unschedulable" else None,
+            unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
             started=parse_time((state.get("running") or state.get("terminated") or {}).get("startedAt")),
-            waiting_reason=state.get("waiting", {}).get("reason", ""), waiting_message=state.get("waiting", {}).get("message", ""),
+            waiting_reason=waiting.get("reason", ""), waiting_message=waiting.get("message", ""),
             terminated=_terminated(state.get("terminated")), image_id=container.get("imageID", ""), devices=_devices(spec),
         )
 
@@ -156,7 +157,10 @@ def controller_uid(meta: Object) -> str | None:
 def _terminated(state: Object | None) -> Terminated | None:
     if state is None:
         return None
-    return Terminated(state.get("exitCode", 0), state.get("reason", ""), state.get("message", ""), parse_time(state.get("finishedAt")))
+    return Terminated(
+        exit_code=state.get("exitCode", 0), reason=state.get("reason", ""), message=state.get("message", ""),
+        finished=parse_time(state.get("finishedAt")),
+    )
 
 
 def _devices(spec: Object) -> dict[str, str]:
