@@ -118,6 +118,14 @@ class VolumeMount(Wire):
     read_only: bool | None = None
 
 
+class Affinity(Wire):
+    """As in the Pod API."""
+
+    node_affinity: FreeForm | None = None
+    pod_affinity: FreeForm | None = None
+    pod_anti_affinity: FreeForm | None = None
+
+
 class PodTemplate(Wire):
     """Overrides for the training pod. The verifier inherits the tolerations alone."""
 
@@ -125,8 +133,7 @@ class PodTemplate(Wire):
     annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)] = {}
     node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = {}
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
-    affinity: FreeForm | None = None
-    """As in the Pod API."""
+    affinity: Affinity | None = None
     priority_class_name: Name | None = None
     service_account_name: Name | None = None
     """Service account of the training pod; its token is not mounted."""

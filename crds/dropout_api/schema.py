@@ -35,6 +35,8 @@ def _convert(node: Schema, definitions: Schema) -> Schema:
         result["enum"] = [node["const"]]
     if "properties" in node:
         result["properties"] = {name: _convert(child, definitions) for name, child in node["properties"].items()}
+        if result.get("default") is not None:
+            result["default"] = {}  # the fields' own defaults fill it
     if isinstance(node.get("additionalProperties"), dict):
         result["additionalProperties"] = _convert(node["additionalProperties"], definitions)
     if "items" in node:

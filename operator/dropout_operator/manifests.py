@@ -164,7 +164,7 @@ def _volumes(template: PodTemplate) -> list[Object]:
 def _scheduling(template: PodTemplate) -> Object:
     result: Object = {"nodeSelector": template.node_selector, "tolerations": [item.to_wire() for item in template.tolerations]}
     if template.affinity is not None:
-        result["affinity"] = template.affinity
+        result["affinity"] = template.affinity.to_wire()
     if template.priority_class_name is not None:
         result["priorityClassName"] = template.priority_class_name
     return result

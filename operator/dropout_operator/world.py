@@ -139,9 +139,9 @@ class PodView:
         created = parse_time(meta["creationTimestamp"])
         assert created is not None
         return cls(
-            namespace=meta["namespace"], name=meta["name"], owner_uid=controller_uid(meta), created=created, phase=status.get("phase", "Pending"),
-            reason=status.get("reason", ""), message=status.get("message", ""), ip=status.get("podIP"),
-            host_network=bool(spec.get("hostNetwork")),
+            namespace=meta["namespace"], name=meta["name"], owner_uid=controller_uid(meta), created=created,
+            phase=status.get("phase", "Pending"), reason=status.get("reason", ""), message=status.get("message", ""),
+            ip=status.get("podIP"), host_network=bool(spec.get("hostNetwork")),
             scheduled=parse_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
             unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
             started=parse_time((state.get("running") or state.get("terminated") or {}).get("startedAt")),
