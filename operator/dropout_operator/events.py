@@ -66,7 +66,7 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
 def _configure(settings: kopf.OperatorSettings) -> None:
     settings.peering.standalone = True  # another kopf operator in the cluster could pause this one
     settings.posting.enabled = False  # Events are the controller's
-    settings.watching.server_timeout = random.uniform(240, 360)  # noqa: S311 - so that watches do not all renew at once
+    settings.watching.server_timeout = random.randint(240, 360)  # noqa: S311 - so that watches do not all renew at once
     settings.watching.client_timeout = settings.watching.server_timeout + 30
     settings.watching.connect_timeout = 5
     settings.watching.reconnect_backoff = 1.0

@@ -6,16 +6,17 @@ from typing import Any
 from dropout_api.names import Condition
 from dropout_api.report import ProgressSample
 from dropout_api.status import Attempt, ConditionStatus, JobStatus, Progress
+from dropout_operator.world import World
 
 
-def with_condition(status: JobStatus, kind: Condition, value: bool, reason: str, message: str, now: datetime) -> JobStatus:
+def with_condition(world: World, status: JobStatus, kind: Condition, value: bool, reason: str, message: str) -> JobStatus:
     """`status` with one condition set; the transition time moves only when the value flips."""
     old = next((item for item in status.conditions if item.type == kind), None)
     word = "True" if value else "False"
-    since = old.last_transition_time if old is not None and old.status == word else now
+    since = old.last_transition_time if old is not None and old.status == word else world.now
     new = ConditionStatus(
         type=kind, status=word, reason=reason, message=message[:4096], last_transition_time=since,
-        observed_generation=status.observed_generation,
+        observed_generation=world.job.generation,
     )
     others = [item for item in status.conditions if item.type != kind]
     return update(status, conditions=sorted([*others, new], key=lambda item: item.type))

@@ -45,6 +45,7 @@ class Tracking:
     def __init__(self, settings: Settings, cluster: str) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", REQUEST_SECONDS)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         from mlflow.tracking import MlflowClient  # slow to import, and only after the environment is set
 
         self._client = MlflowClient(settings.mlflow_uri, settings.mlflow_uri)

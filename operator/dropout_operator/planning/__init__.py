@@ -45,7 +45,7 @@ def _wait_for_tracking(world: World) -> Plan:
     problem = world.tracking_problem or ""
     message = f"waiting for MLflow at {world.settings.mlflow_uri}: {problem}"
     status = update(world.job.status, phase=Phase.PENDING, message=message)
-    status = with_condition(status, Condition.TRACKING_HEALTHY, False, "Unreachable", problem, world.now)
+    status = with_condition(world, status, Condition.TRACKING_HEALTHY, False, "Unreachable", problem)
     return Plan(write(world, status, event(world, "TrackingUnavailable", message, warning=True)), RETRY_SECONDS)
 
 

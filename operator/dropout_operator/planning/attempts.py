@@ -19,7 +19,7 @@ def begin(world: World) -> Plan:
     began = job.status.start_time or world.now
     status = update(job.status, phase=Phase.STARTING, run=run, message="the training pod is starting", start_time=began)
     status = statuses.begin_attempt(status, number, manifests.train_job_name(job.ref, number))
-    status = with_condition(status, Condition.TRACKING_HEALTHY, True, "RunExists", f"MLflow run {run.id}", world.now)
+    status = with_condition(world, status, Condition.TRACKING_HEALTHY, True, "RunExists", f"MLflow run {run.id}")
     status = _registry_protected(world, status)
     told = event(world, "RunCreated", f"MLflow run {run.id}")
     if number > 1:
@@ -29,9 +29,9 @@ def begin(world: World) -> Plan:
 
 def _registry_protected(world: World, status: JobStatus) -> JobStatus:
     if world.settings.mlflow_auth:
-        return with_condition(status, Condition.REGISTRY_PROTECTED, True, "BasicAuth", "trainers may write their own runs only", world.now)
+        return with_condition(world, status, Condition.REGISTRY_PROTECTED, True, "BasicAuth", "trainers may write their own runs only")
     message = "MLflow asks for no password, so anyone can register a model around the gate"
-    return with_condition(status, Condition.REGISTRY_PROTECTED, False, "NoAuth", message, world.now)
+    return with_condition(world, status, Condition.REGISTRY_PROTECTED, False, "NoAuth", message)
 
 
 def start(world: World, status: JobStatus) -> tuple[Action, ...]:

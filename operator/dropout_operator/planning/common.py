@@ -40,7 +40,7 @@ def fail(world: World, failure: Failure, job: JobView | None = None) -> Plan:
         pod = next(iter(world.pods_of(job)), None) if job else None
         began = (pod.started if pod else None) or status.attempts[-1].start_time
         status = with_attempt(status, reason=failure.reason, end_time=world.now, start_time=began)
-    status = with_condition(status, Condition.FAILED, True, failure.reason, failure.message, world.now)
+    status = with_condition(world, status, Condition.FAILED, True, failure.reason, failure.message)
     return end(world, status, event(world, failure.reason, failure.message, warning=True))
 
 
@@ -55,5 +55,5 @@ def close(world: World, status: JobStatus) -> tuple[Action, ...]:
         return ()
     state: Literal["FINISHED", "FAILED"] = "FINISHED" if status.phase is Phase.SUCCEEDED else "FAILED"
     closed = update(status, observed_generation=world.job.generation)
-    closed = with_condition(closed, Condition.RUN_CLOSED, True, state.capitalize(), f"MLflow run {status.run.id} is {state}", world.now)
+    closed = with_condition(world, closed, Condition.RUN_CLOSED, True, state.capitalize(), f"MLflow run {status.run.id} is {state}")
     return (EndRun(status.run.id, state, status.phase, status.message or ""), WriteStatus(closed))

@@ -76,11 +76,11 @@ def _with_progress(world: World, status: JobStatus) -> JobStatus:
     if not statuses.worth_writing(old, new):
         return status
     status = update(status, progress=new, message=progress_line(new))
-    status = with_condition(status, Condition.PROGRESS_AVAILABLE, True, "Polled", "", world.now)
+    status = with_condition(world, status, Condition.PROGRESS_AVAILABLE, True, "Polled", "")
     if sample.tracking_healthy:
-        return with_condition(status, Condition.TRACKING_HEALTHY, True, "Writes", "", world.now)
+        return with_condition(world, status, Condition.TRACKING_HEALTHY, True, "Writes", "")
     message = "the trainer cannot reach MLflow and keeps its metrics until it can"
-    return with_condition(status, Condition.TRACKING_HEALTHY, False, "Buffering", message, world.now)
+    return with_condition(world, status, Condition.TRACKING_HEALTHY, False, "Buffering", message)
 
 
 def progress_line(progress: Progress) -> str:

@@ -25,7 +25,7 @@ def trained(world: World, job: JobView) -> Plan:
         progress = Progress(epoch=report.epoch, epochs=report.epochs, percent=100, metrics=dict(report.metrics), update_time=world.now)
         status = update(status, progress=progress)
     status = update(status, phase=Phase.VERIFYING, message="the verifier checks the exported model")
-    status = with_condition(status, Condition.TRAINED, True, "Completed", told, world.now)
+    status = with_condition(world, status, Condition.TRAINED, True, "Completed", told)
     return Plan((*write(world, status, event(world, "Trained", told)), *_create_verify(world, status)), LOOK_AGAIN_SECONDS)
 
 
@@ -57,7 +57,7 @@ def _judged(world: World, report: VerifyReport, passed: bool) -> JobStatus:
     status = update(world.job.status, gate=gate, artifact=artifact, completion_time=world.now, message=report.message or None)
     if status.progress is not None and report.metrics:
         status = update(status, progress=status.progress.model_copy(update={"metrics": status.progress.metrics | report.metrics}))
-    return with_condition(status, Condition.GATE_PASSED, passed, report.verdict, report.message, world.now)
+    return with_condition(world, status, Condition.GATE_PASSED, passed, report.verdict, report.message)
 
 
 def _registered(world: World, report: VerifyReport) -> Plan:
@@ -67,13 +67,13 @@ def _registered(world: World, report: VerifyReport) -> Plan:
     uri = report.model_uri or f"models:/{report.model_name}/{report.model_version}"
     model = ModelStatus(name=report.model_name, version=report.model_version, uri=uri)
     status = update(_judged(world, report, True), phase=Phase.SUCCEEDED, model=model, message=f"registered {uri}")
-    status = with_condition(status, Condition.REGISTERED, True, "Registered", uri, world.now)
-    status = with_condition(status, Condition.COMPLETE, True, "Registered", uri, world.now)
+    status = with_condition(world, status, Condition.REGISTERED, True, "Registered", uri)
+    status = with_condition(world, status, Condition.COMPLETE, True, "Registered", uri)
     return end(world, status, event(world, "ModelRegistered", f"{model.name} version {model.version} passed the gate"))
 
 
 def _rejected(world: World, report: VerifyReport) -> Plan:
     status = update(_judged(world, report, False), phase=Phase.REJECTED)
-    status = with_condition(status, Condition.REGISTERED, False, "GateFailed", "", world.now)
-    status = with_condition(status, Condition.FAILED, True, "Rejected", report.message, world.now)
+    status = with_condition(world, status, Condition.REGISTERED, False, "GateFailed", "")
+    status = with_condition(world, status, Condition.FAILED, True, "Rejected", report.message)
     return end(world, status, event(world, "Rejected", report.message, warning=True))
