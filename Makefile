@@ -1,0 +1,88 @@
+# `make help` lists the verbs. Everything they need is installed by their own steps and kept under $(CACHE).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE ?= $(HOME)/.cache/dropout-operator
+PYTHON ?= python3
+# A folder with a CPU build of torch, if you have one: without it pip takes the index's default build, which on Linux is the CUDA one.
+WHEELS ?= $(wildcard ../shared/wheels)
+# `local` is hack/cluster's own; `current` is the cluster of the current kubectl context.
+CLUSTER ?= local
+IMAGE_REPOSITORY ?= localhost
+IMAGE_TAG ?= dev
+
+export CACHE WHEELS CLUSTER IMAGE_REPOSITORY IMAGE_TAG
+export CLUSTER_BIN ?= $(CACHE)/cluster/bin
+export PATH := $(CLUSTER_BIN):$(PATH)
+export PYTHONPATH := crds:operator:trainer
+
+VENV := $(CACHE)/venv-$(shell cat pyproject.toml constraints.txt crds/dropout_api/_version.py | sha256sum | cut -c1-12)
+RUN := $(VENV)/bin
+PYTEST := $(RUN)/pytest -p no:cacheprovider
+
+.PHONY: help demo test check unit api chart cluster-test e2e soak bench crds images cluster-build cluster-up cluster-down clean
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV) images ## The main job on a real cluster: install, train digits-cnn, gate, register (CLUSTER=current for your own)
+	@if [ $(CLUSTER) = local ]; then $(MAKE) --no-print-directory cluster-up; fi
+	$(RUN)/python hack/demo.py
+
+test: check api chart cluster-test e2e ## Every test, on real parts; needs Linux and root for the cluster's
+
+check: $(VENV) ## Lint, types, layers, unit and contract tests: under a minute
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports --no-cache
+	$(PYTEST) tests/unit tests/contract -q -n 2
+
+api: $(VENV) cluster-build ## The operator against a real API server, with faults between them
+	$(PYTEST) tests/api -q
+
+chart: $(VENV) cluster-build ## The Helm chart, rendered; MLflow's identities against a real server
+	$(PYTEST) tests/chart -q
+
+cluster-test: $(VENV) cluster-build ## That hack/cluster leaves the machine as it was
+	hack/cluster/cluster down
+	$(PYTEST) tests/cluster -q
+
+e2e: $(VENV) images ## Samples on a real cluster, with MLflow and Prometheus
+	trap 'hack/cluster/cluster down' EXIT; $(MAKE) --no-print-directory cluster-up; $(PYTEST) tests/e2e -q
+
+bench: $(VENV) cluster-build ## Benchmarks: ratios and measured figures, in one run
+	$(RUN)/python benchmarks/run.py
+
+soak: $(VENV) cluster-build ## Long faults: minutes of API server and MLflow outages
+	SOAK=1 $(PYTEST) tests/api -q -k "fault or outage or killed" --timeout 3600
+
+crds: $(VENV) ## Make the CRD from the typed models, here and in the chart
+	$(RUN)/python -m dropout_api.crd > crds/dropouttrainingjobs.yaml
+	charts/update-crds
+
+images: $(VENV) ## Build the operator's and the trainer's image; loads or pushes them
+	hack/images
+
+cluster-build:
+	@hack/cluster/cluster build
+
+cluster-up: ## Start the one-node cluster, load the images
+	@hack/cluster/cluster up
+	@hack/cluster/cluster load $(IMAGE_REPOSITORY)/dropout-operator:$(IMAGE_TAG) $(IMAGE_REPOSITORY)/dropout-trainer:$(IMAGE_TAG)
+
+cluster-down: ## End the cluster and leave the machine as it was
+	hack/cluster/cluster down
+
+clean: ## Remove everything that these steps have cached
+	hack/cluster/cluster down
+	rm -rf $(CACHE)
+
+$(VENV): pyproject.toml constraints.txt
+	hack/packages
+	rm -rf $(CACHE)/venv-*
+	$(PYTHON) -m venv $@.new
+	$@.new/bin/pip install -q $(if $(WHEELS),--find-links $(WHEELS)) -c constraints.txt ".[operator,trainer,dev]"
+	$@.new/bin/pip uninstall -q -y dropout-operator
+	mv $@.new $@ && sed -i "s#$@.new#$@#g" $@/bin/* 2>/dev/null || true
+	touch $@
