@@ -1,1 +1,0 @@
-"""An example of a user's own package: will a customer leave?"""
