@@ -1,0 +1,125 @@
+"""The cluster under test, through kubectl and helm as a user has them."""
+
+import json
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Object = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLES = ROOT / "crds/samples"
+OPERATOR_NAMESPACE = "dropout-system"
+TERMINAL = ("Succeeded", "Rejected", "Failed")
+
+
+def run(*command: str, stdin: str | None = None, check: bool = True, seconds: float = 300) -> str:
+    """Standard output of a command. Raises AssertionError with its words when it fails."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds, cwd=ROOT)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)[:200]} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+def kubectl(*arguments: str, **options: Any) -> str:
+    return run("kubectl", *arguments, **options)
+
+
+def get(kind: str, name: str, namespace: str) -> Object | None:
+    text = kubectl("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
+    return json.loads(text) if text.strip() else None
+
+
+def items(kind: str, namespace: str, selector: str = "") -> list[Object]:
+    found: list[Object] = json.loads(kubectl("get", kind, "-n", namespace, "-l", selector, "-o", "json"))["items"]
+    return found
+
+
+def eventually(what: str, probe: Callable[[], Any], seconds: float = 120, pause: float = 0.5) -> Any:
+    """The first true value of `probe`, or a failure that says what was waited for and what was last seen."""
+    end, last = time.monotonic() + seconds, None
+    while time.monotonic() < end:
+        last = probe()
+        if last:
+            return last
+        time.sleep(pause)
+    raise AssertionError(f"{what}: not within {seconds:.0f} s; last seen: {last!r}")
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A DropoutTrainingJob on the cluster."""
+
+    namespace: str
+    name: str
+
+    def raw(self) -> Object | None:
+        return get("dtj", self.name, self.namespace)
+
+    @property
+    def status(self) -> Object:
+        return (self.raw() or {}).get("status", {})
+
+    @property
+    def phase(self) -> str:
+        return str(self.status.get("phase", ""))
+
+    def condition(self, kind: str) -> Object:
+        return next((item for item in self.status.get("conditions", []) if item["type"] == kind), {})
+
+    def events(self) -> list[Object]:
+        selector = f"involvedObject.name={self.name},involvedObject.kind=DropoutTrainingJob"
+        found: list[Object] = json.loads(kubectl("get", "events", "-n", self.namespace, "--field-selector", selector, "-o", "json"))["items"]
+        return found
+
+    def reaches(self, *phases: str, seconds: float = 240) -> Object:
+        """Waits for one of `phases`; a terminal phase that is none of them fails at once. Gives the status."""
+        def arrived() -> bool:
+            phase = self.phase
+            assert phase in phases or phase not in TERMINAL, f"{self.name} is {phase}: {json.dumps(self.status.get('failure') or self.status, indent=1)}"
+            return phase in phases
+
+        eventually(f"{self.name} in {' or '.join(phases)}", arrived, seconds)
+        if self.phase in TERMINAL:
+            eventually("the run to be closed", lambda: self.condition("RunClosed").get("status") == "True", 120)
+        return self.status
+
+    def train_pod(self) -> Object | None:
+        found = items("pods", self.namespace, f"training.dropout.dev/job-name={self.name},training.dropout.dev/stage=train")
+        return found[-1] if found else None
+
+
+def new_namespace(prefix: str) -> str:
+    """A namespace of its own that enforces the strictest Pod Security level."""
+    name = f"{prefix}-{uuid.uuid4().hex[:6]}"
+    kubectl("create", "namespace", name)
+    kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    return name
+
+
+def apply_sample(sample: str, namespace: str, change: Callable[[Object], None] = lambda _: None, name: str | None = None) -> TrainingJob:
+    """Applies crds/samples/`sample`.yaml, its training job changed by `change`."""
+    import yaml
+
+    documents = list(yaml.safe_load_all((SAMPLES / f"{sample}.yaml").read_text()))
+    job = next(document for document in documents if document["kind"] == "DropoutTrainingJob")
+    job["metadata"]["name"] = name or job["metadata"]["name"]
+    change(job)
+    kubectl("apply", "-n", namespace, "-f", "-", stdin="---\n".join(yaml.safe_dump(document) for document in documents))
+    return TrainingJob(namespace, job["metadata"]["name"])
+
+
+def secret(name: str, namespace: str) -> dict[str, str]:
+    import base64
+
+    found = get("secret", name, namespace)
+    assert found is not None, f"no secret {namespace}/{name}"
+    return {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() in ("1", "true")
