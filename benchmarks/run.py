@@ -1,0 +1,25 @@
+"""`make bench`: every benchmark, in one run on one machine, as a table. Exit code 1 when a figure is out of its bound."""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / "tests/support")]
+
+
+def main() -> int:
+    import operator_load
+
+    table = Table("figure", "measured", "bound", title="dropout-operator: benchmarks")
+    figures = operator_load.figures()
+    for figure in figures:
+        style = "" if figure.holds else "bold red"
+        table.add_row(figure.name, figure.value, figure.bound, style=style)
+    Console().print(table)
+    return 0 if all(figure.holds for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
