@@ -73,14 +73,15 @@ class TrainingJob:
 
     def events(self) -> list[Object]:
         selector = f"involvedObject.name={self.name},involvedObject.kind=DropoutTrainingJob"
-        found: list[Object] = json.loads(kubectl("get", "events", "-n", self.namespace, "--field-selector", selector, "-o", "json"))["items"]
+        text = kubectl("get", "events", "-n", self.namespace, "--field-selector", selector, "-o", "json")
+        found: list[Object] = json.loads(text)["items"]
         return found
 
     def reaches(self, *phases: str, seconds: float = 240) -> Object:
         """Waits for one of `phases`; a terminal phase that is none of them fails at once. Gives the status."""
         def arrived() -> bool:
             phase = self.phase
-            assert phase in phases or phase not in TERMINAL, f"{self.name} is {phase}: {json.dumps(self.status.get('failure') or self.status, indent=1)}"
+            assert phase in phases or phase not in TERMINAL, f"{self.name} is {phase}: {json.dumps(self.status, indent=1)}"
             return phase in phases
 
         eventually(f"{self.name} in {' or '.join(phases)}", arrived, seconds)

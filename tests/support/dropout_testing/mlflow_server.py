@@ -31,7 +31,8 @@ class MlflowServer:
     def operator_environment(self) -> dict[str, str]:
         """What the chart sets for the operator."""
         return {
-            "DROPOUT_MLFLOW_URI": self.url, "DROPOUT_MLFLOW_AUTH": "true", "DROPOUT_TRAINER_KEY": TRAINER_KEY, **self.client_environment("operator"),
+            "DROPOUT_MLFLOW_URI": self.url, "DROPOUT_MLFLOW_AUTH": "true", "DROPOUT_TRAINER_KEY": TRAINER_KEY,
+            **self.client_environment("operator"),
         }
 
     def client_environment(self, user: str) -> dict[str, str]:

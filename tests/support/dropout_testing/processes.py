@@ -45,10 +45,8 @@ def running(command: Sequence[str | Path], log: Path, env: Mapping[str, str] | N
 def end_group(process: "subprocess.Popen[bytes]", patience: float = 10.0) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(patience)
-    except subprocess.TimeoutExpired:
-        pass
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
