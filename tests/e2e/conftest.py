@@ -1,0 +1,50 @@
+"""The chart on a real cluster, for the whole suite once: operator, MLflow and, on this machine, Prometheus.
+
+`make e2e` starts the cluster and loads the images before this runs and ends the cluster after. Each test has a namespace
+of its own that enforces Pod Security `restricted`, so every pod we make is held to it by the API server.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dropout_testing import cluster
+from dropout_testing.mlflow_client import ClusterMlflow
+from dropout_testing.prometheus import Prometheus, prometheus
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """RBAC is judged by what the other tests made the operator do, and taking the chart away ends them: both come last."""
+    last = {"test_every_grant_is_used_and_enough": 2, "test_upgrade_uninstall_reinstall_with_live_jobs": 1}
+    items.sort(key=lambda item: last.get(Path(item.path).stem, 0))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed() -> None:
+    """The chart, installed and ready."""
+    if subprocess.run(["kubectl", "get", "nodes"], capture_output=True, check=False).returncode != 0:
+        message = "no cluster: `make e2e` starts one, which needs Linux and root"
+        pytest.fail(message) if cluster.in_ci() else pytest.skip(message)
+    cluster.install()
+
+
+@pytest.fixture(scope="session")
+def mlflow(installed: None) -> ClusterMlflow:
+    return ClusterMlflow.of_cluster()
+
+
+@pytest.fixture(scope="session")
+def metrics(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    with prometheus(tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
+
+
+@pytest.fixture
+def namespace(installed: None) -> Iterator[str]:
+    """A new namespace, deleted afterwards unless KEEP is set."""
+    name = cluster.new_namespace("e2e")
+    yield name
+    if not os.environ.get("KEEP"):
+        cluster.kubectl("delete", "namespace", name, "--wait=false")
