@@ -35,7 +35,7 @@ def test_no_call_was_refused(calls: list[dict[str, object]]) -> None:
 def test_every_grant_was_used(calls: list[dict[str, object]]) -> None:
     used = set()
     for event in calls:
-        target = event["objectRef"] if "objectRef" in event else None
+        target = event.get("objectRef")
         if isinstance(target, dict):
             resource = target["resource"] + (f"/{target['subresource']}" if "subresource" in target else "")
             used.add((target.get("apiGroup", ""), resource, event["verb"]))

@@ -33,7 +33,8 @@ def test_digits_cnn_from_manifest_to_version(namespace: str, mlflow: ClusterMlfl
         stdout=subprocess.PIPE, text=True)
     job = cluster.apply_sample("digits-cnn", namespace)
     job.reaches("Running", "Verifying", "Succeeded")
-    gap = cluster.eventually("the trainer's gap in Prometheus", lambda: metrics.query(f'dropout_val_gap{{pod_namespace="{namespace}"}}'), 60)
+    query = f'dropout_val_gap{{pod_namespace="{namespace}"}}'
+    gap = cluster.eventually("the trainer's gap in Prometheus", lambda: metrics.query(query), 60)
     assert gap[0][0]["pod"].startswith("digits-cnn-1-")
     job.reaches("Succeeded")
     watch.terminate()

@@ -1,11 +1,13 @@
 """The cluster under test, through kubectl and helm as a user has them."""
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,13 @@ from typing import Any
 Object = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "crds/samples"
+RELEASE = "dropout-operator"
 OPERATOR_NAMESPACE = "dropout-system"
+OPERATOR_ACCOUNT = RELEASE
+OPERATOR_SELECTOR = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=operator"
+MLFLOW_SERVICE = MLFLOW_DEPLOYMENT = f"{RELEASE}-mlflow"
+MLFLOW_ADMIN_SECRET = f"{RELEASE}-mlflow-admin"
+TRAINER_IMAGE = f"{os.environ.get('IMAGE_REPOSITORY', 'localhost')}/dropout-trainer:{os.environ.get('IMAGE_TAG', 'dev')}"
 TERMINAL = ("Succeeded", "Rejected", "Failed")
 
 
@@ -124,3 +132,78 @@ def secret(name: str, namespace: str) -> dict[str, str]:
 
 def in_ci() -> bool:
     return os.environ.get("CI", "").lower() in ("1", "true")
+
+
+def install(*options: str) -> None:
+    """Installs or upgrades the chart as the demo does, and waits until it is ready."""
+    command = ["helm", "upgrade", "--install", RELEASE, "charts/dropout-operator", "-n", OPERATOR_NAMESPACE, "--create-namespace"]
+    run(*command, "-f", "hack/local-values.yaml", "--set", "operator.resyncSeconds=30", "--wait", "--timeout", "5m", *options, seconds=400)
+
+
+@contextlib.contextmanager
+def advertised(resource: str, count: int) -> Iterator[None]:
+    """The node offers a device that it does not have; scheduling and environment are then real."""
+    path = f"/status/capacity/{resource.replace('/', '~1')}"
+    (node,) = kubectl("get", "nodes", "-o", "name").split()
+    change = ["patch", node, "--subresource=status", "--type=json", "-p"]
+    kubectl(*change, json.dumps([{"op": "add", "path": path, "value": str(count)}]))
+    try:
+        yield
+    finally:
+        kubectl(*change, json.dumps([{"op": "remove", "path": path}]))
+
+
+@contextlib.contextmanager
+def scaled_to_zero(deployment: str, seconds: float) -> Iterator[None]:
+    """The deployment has no pod for this long, and is back when this ends."""
+    scale = ["scale", "deployment", deployment, "-n", OPERATOR_NAMESPACE]
+    kubectl(*scale, "--replicas=0")
+    try:
+        time.sleep(seconds)  # the outage itself
+        yield
+    finally:
+        kubectl(*scale, "--replicas=1")
+        kubectl("rollout", "status", "deployment", deployment, "-n", OPERATOR_NAMESPACE, "--timeout=180s")
+
+
+def volume_with(namespace: str, claim: str, source: Path) -> str:
+    """A persistent volume claim that holds the files of a folder of this machine, through the node's file system."""
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100Mi"}}}
+    body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim, "namespace": namespace}, "spec": spec}
+    kubectl("apply", "-f", "-", stdin=json.dumps(body))
+    # A claim may wait for its first pod: one that ends at once binds it.
+    safe = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    pod = {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{claim}-first", "namespace": namespace}, "spec": {
+            "restartPolicy": "Never", "securityContext": safe,
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}],
+            "containers": [{
+                "name": "first", "image": TRAINER_IMAGE, "command": ["true"], "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    }
+    kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+    bound = eventually("the claim to be bound", lambda: (get("pvc", claim, namespace) or {}).get("spec", {}).get("volumeName"), 90)
+    volume = json.loads(kubectl("get", "pv", bound, "-o", "json"))["spec"]
+    folder = Path((volume.get("hostPath") or volume["local"])["path"])
+    eventually("the volume's folder", folder.is_dir, 60)
+    for file in source.iterdir():
+        shutil.copy(file, folder)
+    return claim
+
+
+def audit_log() -> Path | None:
+    """The API server's audit log, where this machine is the cluster."""
+    home = Path(os.environ.get("CLUSTER_HOME", Path.home() / ".cache/dropout-operator/cluster/state"))
+    path = home / "log/audit.log"
+    return path if path.exists() else None
+
+
+def grants(account: str) -> set[tuple[str, str, str]]:
+    """What the ClusterRole of an account's name allows: API group, resource, verb."""
+    role = json.loads(kubectl("get", "clusterrole", account, "-o", "json"))
+    return {
+        (group, resource, verb) for rule in role["rules"] for group in rule["apiGroups"]
+        for resource in rule["resources"] for verb in rule["verbs"]
+    }

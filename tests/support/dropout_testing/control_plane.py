@@ -97,7 +97,8 @@ def control_plane(folder: Path, binaries: Path) -> Iterator[ControlPlane]:
         ], folder / "etcd.log"))
         server = stack.enter_context(running([
             binaries / "kube-apiserver", "--etcd-servers", f"http://127.0.0.1:{etcd}", "--secure-port", str(port),
-            "--bind-address", "127.0.0.1", "--cert-dir", folder / "certs", "--token-auth-file", folder / "tokens.csv", "--authorization-mode", "RBAC",
+            "--bind-address", "127.0.0.1", "--cert-dir", folder / "certs", "--token-auth-file", folder / "tokens.csv",
+            "--authorization-mode", "RBAC",
             "--service-cluster-ip-range", "10.97.0.0/24", "--service-account-issuer", "https://kubernetes.default.svc",
             "--service-account-key-file", folder / "sa.pub", "--service-account-signing-key-file", folder / "sa.key",
             "--disable-admission-plugins", "ServiceAccount", "--endpoint-reconciler-type", "none",
