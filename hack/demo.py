@@ -113,7 +113,8 @@ def as_prometheus_has_them(server: Prometheus) -> dict[str, float]:
         names = ("train_loss", "val_loss", "val_gap")
         found = {name: server.value(f'dropout_job_{name}{{namespace="{NAMESPACE}",name="{SAMPLE}"}}') for name in names}
         done = server.value(f'dropout_job_info{{namespace="{NAMESPACE}",name="{SAMPLE}",phase="Succeeded"}}')
-        return {name: value for name, value in found.items() if value is not None} if done and None not in found.values() else {}
+        complete = {name: value for name, value in found.items() if value is not None}
+        return complete if done and len(complete) == len(names) else {}
 
     found: dict[str, float] = cluster.eventually("Prometheus to have the final values", scraped, 60)
     return found
