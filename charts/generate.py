@@ -23,6 +23,7 @@ RESOURCES = {"type": "object", "additionalProperties": False, "properties": {"re
 STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
 NAME = {"type": "string", "pattern": r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"}
 URL = {"type": "string", "pattern": r"^(https?://[^\s/]+(/\S*)?)?$"}
+REFERENCE = {"type": "object", "required": ["name"], "additionalProperties": False, "properties": {"name": {"type": "string", "minLength": 1}}}
 OBJECTS = {"type": "array", "items": {"type": "object"}}
 RULES: dict[str, dict[str, Any]] = {
     "**.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
@@ -31,10 +32,7 @@ RULES: dict[str, dict[str, Any]] = {
     "**.podLabels": STRINGS, "**.podAnnotations": STRINGS, "**.nodeSelector": STRINGS, "**.annotations": STRINGS,
     "**.tolerations": OBJECTS, "**.affinity": {"type": "object"},
     "images.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
-    "images.pullSecrets": {
-        "type": "array",
-        "items": {"type": "object", "required": ["name"], "additionalProperties": False, "properties": {"name": {"type": "string", "minLength": 1}}},
-    },
+    "images.pullSecrets": {"type": "array", "items": REFERENCE},
     "operator.logLevel": {"enum": ["DEBUG", "INFO", "WARNING", "ERROR"]},
     "operator.resyncSeconds": {"type": "integer", "minimum": 10},
     "mlflow.trackingUri": URL, "mlflow.publicUrl": URL,
@@ -44,7 +42,9 @@ RULES: dict[str, dict[str, Any]] = {
     "mlflow.workers": {"type": "integer", "minimum": 1, "maximum": 32},
     "mlflow.persistence.size": QUANTITY,
     "mlflow.persistence.storageClassName": {"type": ["string", "null"]},
-    "mlflow.persistence.accessModes": {"type": "array", "minItems": 1, "items": {"enum": ["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"]}},
+    "mlflow.persistence.accessModes": {
+        "type": "array", "minItems": 1, "items": {"enum": ["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"]},
+    },
     "mlflow.service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
     "mlflow.service.port": {"type": "integer", "minimum": 1, "maximum": 65535},
     "mlflow.service.nodePort": {"type": ["integer", "null"], "minimum": 1, "maximum": 65535},
@@ -110,7 +110,7 @@ def schema(values: dict[str, Any], described: dict[str, str]) -> dict[str, Any]:
 
 
 def table(values: dict[str, Any], described: dict[str, str]) -> str:
-    rows = [f"| `{key}` | `{json.dumps(value)}` | {described[key].replace('|', chr(92) + '|')} |" for key, value in leaves(values, described)]
+    rows = [f"| `{key}` | `{json.dumps(value)}` | {described[key]} |" for key, value in leaves(values, described)]
     return "\n".join(["| value | default | meaning |", "| --- | --- | --- |", *rows]) + "\n"
 
 

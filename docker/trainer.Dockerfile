@@ -21,7 +21,8 @@ COPY --from=requirements /requirements.txt /src/
 RUN python3 -m venv /opt/dropout \
  && /opt/dropout/bin/pip install --no-cache-dir --disable-pip-version-check --requirement /src/requirements.txt --constraint /src/constraints.txt \
  && /opt/dropout/bin/pip check \
- && find /opt/dropout/lib -type d -name tests -prune -exec rm -rf {} +
+ && find /opt/dropout/lib -type d \( -name tests -o -path '*/torch/test' \) -prune -exec rm -rf {} + \
+ && find /opt/dropout/lib -path '*/torch/bin/*' -type f ! -name torch_shm_manager -delete
 
 FROM ${BASE}
 RUN echo 'dropout:x:65532:65532:dropout-operator:/tmp:/usr/sbin/nologin' >> /etc/passwd && echo 'dropout:x:65532:' >> /etc/group

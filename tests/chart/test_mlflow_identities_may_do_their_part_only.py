@@ -214,7 +214,8 @@ def test_operator_ends_and_tags_any_run_and_is_no_administrator(server: Server) 
     found = operator.post("2.0/mlflow/runs/search", experiment_ids=[made_by_admin])
     assert [item["info"]["run_id"] for item in found.json()["runs"]] == [run]
     granted = operator.post(
-        "3.0/mlflow/users/permissions/grant", username="trainer.a", resource_type="experiment", resource_id=made_by_admin, permission="READ",
+        "3.0/mlflow/users/permissions/grant", username="trainer.a", resource_type="experiment",
+        resource_id=made_by_admin, permission="READ",
     )
     assert granted.status_code == 200, granted.text
     assert operator.call("PATCH", "2.0/mlflow/users/update-admin", username="operator", is_admin=True).status_code == 403
@@ -272,21 +273,28 @@ def test_server_starts_without_the_administrators_password_and_without_complaint
     assert "Traceback" not in log
 
 
-@pytest.fixture(scope="module")
-def store_of(server: Server) -> Iterator[Any]:
-    """A second database, and the program's own functions on it."""
-    folder = server.folder / "second"
-    (folder / "data").mkdir(parents=True)
-    (folder / "auth.ini").write_text((CHART / "files" / "auth.ini").read_text().replace("/data/", f"{folder}/data/"))
-    yield folder
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """A folder for a database of its own."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "auth.ini").write_text((CHART / "files" / "auth.ini").read_text().replace("/data/", f"{tmp_path}/data/"))
+    return tmp_path
 
 
-def test_identities_are_made_once_and_follow_their_secrets(store_of: Path) -> None:
-    write_identities(store_of, PASSWORDS)
-    assert bootstrap(store_of).splitlines() == ["creating user admin", "creating user operator", "creating user verifier"]
-    assert bootstrap(store_of) == ""
-    write_identities(store_of, PASSWORDS | {"verifier": "another-long-password"})
-    assert bootstrap(store_of).splitlines() == ["changing the password of user verifier"]
+def test_identities_are_made_once_and_follow_their_secrets(empty: Path) -> None:
+    write_identities(empty, PASSWORDS)
+    assert bootstrap(empty).splitlines() == ["creating user admin", "creating user operator", "creating user verifier"]
+    assert bootstrap(empty) == ""
+    write_identities(empty, PASSWORDS | {"verifier": "another-long-password"})
+    assert bootstrap(empty).splitlines() == ["changing the password of user verifier"]
+
+
+def test_trainers_passwords_follow_the_key(server: Server) -> None:
+    """Comes last: it changes what the others rely on."""
+    write_identities(server.folder, PASSWORDS, key=b"another-key")
+    assert bootstrap(server.folder).splitlines() == ["changing the password of user trainer.a", "changing the password of user trainer.b"]
+    renewed = Person(server.base, "trainer.a", trainer_password(b"another-key", "a"))
+    assert batch(renewed, server.runs["a"]) == 200
 
 
 def load_identities() -> ModuleType:
