@@ -23,7 +23,10 @@ RESOURCES = {"type": "object", "additionalProperties": False, "properties": {"re
 STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
 NAME = {"type": "string", "pattern": r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"}
 URL = {"type": "string", "pattern": r"^(https?://[^\s/]+(/\S*)?)?$"}
-REFERENCE = {"type": "object", "required": ["name"], "additionalProperties": False, "properties": {"name": {"type": "string", "minLength": 1}}}
+REFERENCE = {
+    "type": "object", "required": ["name"], "additionalProperties": False,
+    "properties": {"name": {"type": "string", "minLength": 1}},
+}
 OBJECTS = {"type": "array", "items": {"type": "object"}}
 RULES: dict[str, dict[str, Any]] = {
     "**.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},

@@ -16,7 +16,8 @@ from dropout_operator.settings import Settings
 
 CHART = Path(__file__).parents[2] / "charts" / "dropout-operator"
 NAMESPACED = {
-    "Deployment", "Service", "ServiceAccount", "Secret", "ConfigMap", "PersistentVolumeClaim", "NetworkPolicy", "ServiceMonitor", "PodMonitor",
+    "Deployment", "Service", "ServiceAccount", "Secret", "ConfigMap", "PersistentVolumeClaim", "NetworkPolicy",
+    "ServiceMonitor", "PodMonitor",
 }
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 Objects = list[dict[str, Any]]
@@ -139,8 +140,8 @@ def test_operator_has_exactly_these_rights(objects: Objects) -> None:
         *((*job, verb) for verb in ("get", "list", "watch", "delete")), (job[0], f"{job[1]}/status", "patch"),
         (job[0], f"{job[1]}/finalizers", "update"),
         *((*batch, verb) for verb in ("get", "list", "watch", "create", "delete")),
-        (core, "pods", "get"), (core, "pods", "list"), (core, "secrets", "create"), (core, "events", "create"), (core, "namespaces", "get"),
-        *(("apiextensions.k8s.io", "customresourcedefinitions", verb) for verb in ("get", "list", "watch")),
+        (core, "pods", "list"), (core, "secrets", "create"), (core, "events", "create"), (core, "namespaces", "get"),
+        *(("apiextensions.k8s.io", "customresourcedefinitions", verb) for verb in ("list", "watch")),
     }
     (role,) = [item for item in of_kind(objects, "ClusterRole") if not item["metadata"]["name"].endswith(("-view", "-edit"))]
     (namespaces,) = [rule for rule in role["rules"] if rule["resources"] == ["namespaces"]]
