@@ -68,5 +68,7 @@ def _attempt(name: str, check: Check, subject: Subject) -> CheckResult:
     except MemoryError:
         raise
     except Exception as error:
+        if "DefaultCPUAllocator" in str(error):  # torch's way of saying it
+            raise MemoryError from error
         lines = str(error).strip().splitlines() or [""]
         return could_not_run(name, f"the check could not run: {type(error).__name__} {lines[0][:200]}")

@@ -1,0 +1,93 @@
+"""Kill points are enumerated: every call that writes to MLflow, before it and after it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from dropout_api.names import Tag
+from dropout_api.task import VerifyTask
+from dropout_trainer.verify import register
+from dropout_trainer.verify.run import verify
+
+Given = Callable[..., VerifyTask]
+WRITES = (
+    "create_run", "log_artifacts", "log_metric", "set_terminated", "create_registered_model", "create_logged_model", "log_model_artifacts",
+    "finalize_logged_model", "create_model_version", "set_registered_model_alias", "set_tag",
+)
+
+
+class CutOff(BaseException):
+    """The pod is killed; nothing in the program may catch it."""
+
+
+class Mortal:
+    """A client that dies at its first call of `write`, before or after the call took effect."""
+
+    def __init__(self, client: MlflowClient, write: str, after: bool) -> None:
+        self._client, self._write, self._after = client, write, after
+        self.died = False
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if name != self._write or self.died:
+            return method
+
+        def dying(*args: Any, **kwargs: Any) -> Any:
+            self.died = True
+            if self._after:
+                method(*args, **kwargs)
+            raise CutOff
+
+        return dying
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("write", WRITES)
+def test_at(write: str, after: bool, client: MlflowClient, given: Given, sound: Path) -> None:
+    name = f"cut-{write.replace('_', '-')}-{'after' if after else 'before'}"
+    task = given(sound, name, export={"alias": "champion"})
+    with pytest.raises(CutOff):
+        verify(task, Mortal(client, write, after))
+
+    verdict = verify(task, client)
+
+    versions = client.search_model_versions(f"name = 'team.{name}'")
+    assert [str(version.version) for version in versions] == [verdict.model_version] == ["1"]
+    assert versions[0].tags[Tag.VERDICT] == "Passed"
+    assert client.get_model_version_by_alias(f"team.{name}", "champion").version == 1
+    experiment = client.get_experiment_by_name("team:verified")
+    assert experiment is not None
+    ours = f"tags.`{Tag.UID}` = 'uid-{name}'"
+    assert len(client.search_runs([experiment.experiment_id], ours)) == 1
+    assert len(client.search_logged_models([experiment.experiment_id], ours)) == 1
+
+
+def test_and_of_two_that_ran_at_the_same_moment_the_lower_version_wins(client: MlflowClient, given: Given, sound: Path) -> None:
+    task = given(sound, "race")
+    verify(task, client)
+    first = client.get_model_version("team.race", "1")
+    order = register.Order(model="team.race", experiment="", title="race", run_id=task.run.id, tags=first.tags, description="")
+
+    class Blind:
+        """Sees no version until it has made its own."""
+
+        def __init__(self) -> None:
+            self.created = False
+
+        def search_model_versions(self, query: str) -> list[Any]:
+            return list(client.search_model_versions(query)) if self.created else []
+
+        def create_model_version(self, *args: Any, **kwargs: Any) -> Any:
+            self.created = True
+            return client.create_model_version(*args, **kwargs)
+
+        def delete_model_version(self, name: str, version: str) -> None:
+            client.delete_model_version(name, version)
+
+    winner = register.ensure_version(Blind(), str(first.model_id), order)
+
+    assert winner.version == 1
+    assert [version.version for version in client.search_model_versions("name = 'team.race'")] == [1]

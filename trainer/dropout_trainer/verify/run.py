@@ -1,0 +1,166 @@
+"""`dropout verify`, the main program of a verifying pod: candidate in, verdict out, and a version when it passed.
+
+A verdict, good or bad, ends with exit code 0. Anything that kept the verifier from reaching one is a StageError and another
+exit code, so that the Job runs again: a verifier that cannot work has said nothing about the model.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dropout_api.candidate import REPORT_PATH, CandidateConfig
+from dropout_api.names import ExitCode, Tag, verified_experiment
+from dropout_api.report import StageError, VerifyReport
+from dropout_api.task import VerifyTask
+from dropout_trainer import stage
+from dropout_trainer.errors import StageFailure
+from dropout_trainer.gate import gate
+from dropout_trainer.gate.verdict import GATE_VERSION, GateReport, RefusedError, failed
+from dropout_trainer.verify import fetch, package, patience, register, report
+
+NO_DIGEST = "none"
+MAX_PLAN = 2000
+
+
+def main() -> int:
+    """Reads the task, verifies, writes the report where the kubelet finds it. Returns the process's exit code."""
+    patience.configure()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        task = stage.read_task(VerifyTask)
+        verdict = verify(task, _client())
+    except StageFailure as error:
+        return _give_up(error.reason, error.message, error.exit_code)
+    except MemoryError:
+        return _give_up("OutOfMemory", "the verifier ran out of memory; raise its limit in the platform's settings", ExitCode.EXPORT_FAILED)
+    except Exception as error:
+        _give_up("VerifierCrashed", f"{type(error).__name__}: {error}", ExitCode.TRACKING_UNAVAILABLE)
+        raise
+    stage.write_report(verdict)
+    print(f"{verdict.verdict}: {verdict.model_uri or verdict.message}", flush=True)
+    return ExitCode.OK
+
+
+def verify(task: VerifyTask, client: Any) -> VerifyReport:
+    """The verdict on the candidate of the task's run; when it passed, the version is registered on return.
+
+    Raises StageFailure when the verifier could not do its work.
+    """
+    with tempfile.TemporaryDirectory(prefix="verify-") as name:
+        workspace = Path(name)
+        candidate = workspace / "candidate"
+        candidate.mkdir()
+        inspection = _inspect(task, client, candidate)
+        print(report.table(inspection.report.checks), flush=True)
+        try:
+            return _conclude(task, client, inspection, workspace)
+        except StageFailure:
+            raise
+        except Exception as error:
+            code = patience.error_code(error)
+            if not code:
+                raise
+            raise StageFailure("RegistryRefused", f"MLflow refused ({code}): {str(error)[:400]}", ExitCode.TRACKING_UNAVAILABLE) from error
+
+
+def _inspect(task: VerifyTask, client: Any, folder: Path) -> gate.Inspection:
+    try:
+        fetch.candidate(client, task.run.id, folder)
+    except RefusedError as error:
+        return gate.Inspection(GateReport(checks=[failed("candidate", error.evidence, error.remedy)]))
+    except StageFailure:
+        raise
+    except Exception as error:
+        message = f"the candidate of run {task.run.id} cannot be downloaded: {str(error)[:400]}"
+        raise StageFailure("CandidateUnreadable", message, ExitCode.TRACKING_UNAVAILABLE) from error
+    inspection = gate.inspect(folder, task.spec.gate)
+    if inspection.config:
+        _same_torch(inspection.config)
+    return inspection
+
+
+def _same_torch(config: CandidateConfig) -> None:
+    trained = config.versions.get("torch", torch.__version__)
+    if trained.split(".")[:2] != torch.__version__.split(".")[:2]:
+        message = f"the model was exported with torch {trained[:40]}, the verifier has {torch.__version__}; use images of one release"
+        raise StageFailure("TorchMismatch", message, ExitCode.EXPORT_FAILED)
+
+
+def _conclude(task: VerifyTask, client: Any, inspection: gate.Inspection, workspace: Path) -> VerifyReport:
+    found = inspection.report
+    order = _order(task, inspection)
+    experiment = register.ensure_experiment(client, order.experiment)
+    own_run = register.ensure_run(client, experiment, order)
+    files = report.write(workspace / "report", task, inspection)
+    verdict = VerifyReport(
+        verdict="Passed" if found.passed else "Failed", failed=[check.name for check in found.failed],
+        message=stage.shortened(found.message), sha256=inspection.sha256, metrics=found.metrics,
+        report_uri=register.keep_report(client, own_run, files, found.metrics),
+    )
+    if found.passed:
+        assert inspection.config is not None
+        assert inspection.sha256 is not None
+        config, digest, target = inspection.config, inspection.sha256, workspace / "model"
+
+        def build() -> Path:
+            package.build(workspace / "candidate", config, digest, target)
+            return target
+
+        number = register.register(client, experiment, own_run, order, build, workspace)
+        verdict = verdict.model_copy(update={
+            "model_name": order.model, "model_version": number, "model_uri": f"models:/{order.model}/{number}"})
+    _attach(client, task.run.id, files, verdict)
+    return verdict
+
+
+def _order(task: VerifyTask, inspection: gate.Inspection) -> register.Order:
+    job = task.job
+    tags = {
+        Tag.CLUSTER: job.cluster, Tag.NAMESPACE: job.namespace, Tag.NAME: job.name, Tag.UID: job.uid, Tag.RUN_ID: task.run.id,
+        Tag.DIGEST: inspection.sha256 or NO_DIGEST, Tag.SEED: str(task.spec.seed), Tag.IMAGE: task.image_id or "unknown",
+        Tag.VERDICT: "Passed" if inspection.report.passed else "Failed", Tag.GATE_VERSION: GATE_VERSION,
+        Tag.PLAN: plan_tag(inspection.config),
+    }
+    return register.Order(
+        model=task.model_name, experiment=verified_experiment(job.namespace), title=job.name, run_id=task.run.id,
+        tags={tag.value: value for tag, value in tags.items()}, alias=task.spec.export.alias,
+        description=f"Exported in eval mode by {job.namespace}/{job.name} and passed by gate version {GATE_VERSION}.",
+    )
+
+
+def plan_tag(config: CandidateConfig | None) -> str:
+    """The dropout plan as JSON, layer to rate, with as many layers as a tag should hold; what is left out is counted."""
+    rates = {row.layer: row.rate for row in config.plan} if config else {}
+    text, kept = json.dumps(rates), list(rates)
+    while len(text) > MAX_PLAN:
+        kept = kept[: len(kept) // 2]
+        text = json.dumps({layer: rates[layer] for layer in kept} | {"…": len(rates) - len(kept)})
+    return text
+
+
+def _attach(client: Any, run_id: str, files: Path, verdict: VerifyReport) -> None:
+    """A copy of the report for the training run's page. The one that counts is the verifier's own, so failing here is no failure."""
+    try:
+        client.log_artifacts(run_id, str(files), REPORT_PATH)
+        client.set_tag(run_id, Tag.VERDICT.value, verdict.verdict)
+        for name, value in verdict.metrics.items():
+            client.log_metric(run_id, name, value, timestamp=0, step=0)
+    except Exception as error:
+        print(f"warning: the report could not be attached to run {run_id}: {str(error)[:300]}", file=sys.stderr, flush=True)
+
+
+def _client() -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient()
+
+
+def _give_up(reason: str, message: str, code: ExitCode) -> int:
+    stage.write_report(StageError(stage="verify", reason=reason, message=stage.shortened(message)))
+    print(f"{reason}: {message}", file=sys.stderr, flush=True)
+    return code
