@@ -7,6 +7,7 @@ from dropout_operator.world import JobView, PodView, Terminated
 SIGNALS = {137: "SIGKILL", 139: "SIGSEGV", 134: "SIGABRT", 143: "SIGTERM", 130: "SIGINT"}
 IMAGE_PROBLEMS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 START_PROBLEMS = (*IMAGE_PROBLEMS, "CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+STARTING = "the training pod is starting"
 
 
 def training_failure(job: JobView, pods: tuple[PodView, ...]) -> Failure:
@@ -48,7 +49,7 @@ def waiting_for(pod: PodView | None, job: JobView) -> tuple[str, str]:
     if pod.waiting_reason in IMAGE_PROBLEMS:
         said = pod.waiting_message or pod.waiting_reason
         return pod.waiting_reason, f"{said}; check the image's name, that the node can pull it, and spec.imagePullSecrets"
-    return pod.waiting_reason or "Starting", pod.waiting_message or "the pod is starting"
+    return pod.waiting_reason or "Starting", pod.waiting_message or STARTING
 
 
 def verify_failure(job: JobView, pods: tuple[PodView, ...]) -> Failure:

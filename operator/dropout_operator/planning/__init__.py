@@ -8,9 +8,9 @@ from dropout_api.names import Condition
 from dropout_api.status import Failure, Phase
 from dropout_api.task import experiment_name
 from dropout_operator import statuses
-from dropout_operator.actions import DeleteJob, DeleteTrainingJob, EnsureRun
+from dropout_operator.actions import DeleteTrainingJob, EnsureRun
 from dropout_operator.planning.attempts import begin, suspend
-from dropout_operator.planning.common import RETRY_SECONDS, Plan, close, event, fail, write
+from dropout_operator.planning.common import RETRY_SECONDS, Plan, close, event, fail, stop, write
 from dropout_operator.planning.training import train
 from dropout_operator.planning.verifying import verify
 from dropout_operator.statuses import update, with_condition
@@ -60,9 +60,7 @@ def _blocked(world: World, blocked: Blocked) -> Plan:
 def _finished(world: World) -> Plan:
     """After the end: stop what still runs, close the run, delete the job when its time is over."""
     status = world.job.status
-    running = (child for child in world.training() if not (child.finished or child.deleting))
-    left = tuple(DeleteJob(world.job.ref.namespace, child.name, child.uid) for child in running)
-    actions = (*left, *close(world, status))
+    actions = (*stop(world), *close(world, status))
     if actions:
         return Plan(actions, RETRY_SECONDS)
     ttl = getattr(world.job.spec.ttl_seconds_after_finished, status.phase.lower(), None) if world.job.spec else None

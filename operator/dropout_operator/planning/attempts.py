@@ -2,7 +2,7 @@
 
 from dropout_api.names import Condition
 from dropout_api.status import JobStatus, Phase
-from dropout_operator import manifests, statuses
+from dropout_operator import diagnosis, manifests, statuses
 from dropout_operator.actions import Action, CreateJob, CreateSecret, DeleteJob, MarkRun
 from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, event, write
 from dropout_operator.statuses import update, with_attempt, with_condition
@@ -17,7 +17,7 @@ def begin(world: World) -> Plan:
         return Plan((), LOOK_AGAIN_SECONDS)
     number = len(job.status.attempts) + 1
     began = job.status.start_time or world.now
-    status = update(job.status, phase=Phase.STARTING, run=run, message="the training pod is starting", start_time=began)
+    status = update(job.status, phase=Phase.STARTING, run=run, message=diagnosis.STARTING, start_time=began)
     status = statuses.begin_attempt(status, number, manifests.train_job_name(job.ref, number))
     status = with_condition(world, status, Condition.TRACKING_HEALTHY, True, "RunExists", f"MLflow run {run.id}")
     status = _registry_protected(world, status)

@@ -6,7 +6,7 @@ from typing import Literal
 from dropout_api.names import Condition
 from dropout_api.status import Failure, JobStatus, Phase
 from dropout_operator import statuses
-from dropout_operator.actions import Action, EmitEvent, EndRun, WriteStatus
+from dropout_operator.actions import Action, DeleteJob, EmitEvent, EndRun, WriteStatus
 from dropout_operator.statuses import update, with_attempt, with_condition
 from dropout_operator.world import JobView, World
 
@@ -45,8 +45,17 @@ def fail(world: World, failure: Failure, job: JobView | None = None) -> Plan:
 
 
 def end(world: World, status: JobStatus, told: EmitEvent) -> Plan:
-    """The verdict goes to status first, so that people see it even while MLflow is away; then the run is closed."""
-    return Plan((*write(world, status, told), *close(world, status)), RETRY_SECONDS)
+    """The verdict goes to status first, so that people see it even while MLflow is away; then the run is closed.
+
+    Closing comes last: nobody looks for children of a job whose run is closed.
+    """
+    return Plan((*write(world, status, told), *stop(world), *close(world, status)), RETRY_SECONDS)
+
+
+def stop(world: World) -> tuple[Action, ...]:
+    """Ends what still trains, as a pod whose image cannot be pulled does for ever."""
+    left = (child for child in world.training() if not (child.finished or child.deleting))
+    return tuple(DeleteJob(child.namespace, child.name, child.uid) for child in left)
 
 
 def close(world: World, status: JobStatus) -> tuple[Action, ...]:

@@ -12,6 +12,9 @@ from dropout_operator.planning.verifying import trained
 from dropout_operator.statuses import update, with_attempt, with_condition
 from dropout_operator.world import JobView, PodView, World
 
+NO_POD_YET = timedelta(seconds=10)
+"""The time that a Job's pod takes to appear is not worth a word, and a word is a write."""
+
 
 def train(world: World) -> Plan:
     """Follows the Job of the latest attempt."""
@@ -36,6 +39,8 @@ def _under_way(world: World, job: JobView) -> Plan:
     pod = next(iter(world.pods_of(job)), None)
     if pod is not None and pod.started is not None:
         return _running(world, pod)
+    if pod is None and not job.suspended and world.now - job.created < NO_POD_YET:
+        return Plan((), LOOK_AGAIN_SECONDS)
     queued = job.suspended or (pod is not None and pod.unschedulable is not None)
     reason, message = diagnosis.waiting_for(pod, job)
     if not queued and _late(world, job, pod):

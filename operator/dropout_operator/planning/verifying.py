@@ -44,10 +44,14 @@ def verify(world: World) -> Plan:
         return fail(world, diagnosis.verify_failure(job, world.pods_of(job)))
     if not job.complete:
         return Plan((), world.settings.poll_seconds)
-    ends = (pod.terminated for pod in world.pods_of(job) if pod.terminated and pod.terminated.exit_code == ExitCode.OK)
+    ends = [pod.terminated for pod in world.pods_of(job) if pod.terminated and pod.terminated.exit_code == ExitCode.OK]
     report = next((report for final in ends if (report := parse(VerifyReport, final.message))), None)
+    if report is None and ends:
+        message = "the verifier left no verdict that can be read (is its image of another version than the operator's?); nothing was registered"
+        return fail(world, Failure(reason="VerificationFailed", message=message))
     if report is None:  # the pod was collected before its verdict was read: verifying again is harmless
-        return Plan((DeleteJob(world.settings.namespace, job.name, job.uid),), LOOK_AGAIN_SECONDS)
+        again = () if job.deleting else (DeleteJob(world.settings.namespace, job.name, job.uid),)
+        return Plan(again, LOOK_AGAIN_SECONDS)
     return _registered(world, report) if report.verdict == "Passed" else _rejected(world, report)
 
 

@@ -1,0 +1,97 @@
+"""Totality: whatever a pod says and however children and status fit together, there is a plan and it is sound."""
+
+from datetime import timedelta
+
+from dropout_testing.worlds import NOW, REF, RUN, SETTINGS, conditions, spec, status, training_job, verify_job, world
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dropout_api.report import ProgressSample
+from dropout_api.status import JobStatus, Phase
+from dropout_operator.actions import CreateJob, DeleteJob, WriteStatus
+from dropout_operator.manifests import verify_job_name
+from dropout_operator.planning import plan
+from dropout_operator.world import Blocked, JobView, PodView, Terminated, World
+
+times = st.integers(-100_000, 100_000).map(lambda seconds: NOW + timedelta(seconds=seconds))
+REPORTS = ['{"stage":"verify","verdict":"Passed"}', '{"stage":"train","reason":"Trained"}', "{", "\x00" * 9]
+texts = st.text(max_size=40) | st.sampled_from(REPORTS)
+reasons = st.sampled_from(["", "OOMKilled", "Error", "Evicted", "ErrImagePull", "DeadlineExceeded", "BackoffLimitExceeded", "Completed"])
+namespaces = st.sampled_from([REF.namespace, SETTINGS.namespace, "another"])
+names = st.sampled_from(["digits-1", "digits-2", verify_job_name(REF)])
+owners = st.sampled_from([None, REF.uid, "stranger", "child"])
+jobs = st.builds(
+    JobView, namespace=namespaces, name=names, uid=st.sampled_from(["child", "child-2"]), owner_uid=owners,
+    stage=st.sampled_from(["train", "verify", ""]), created=times, deleting=st.booleans(), suspended=st.booleans(), complete=st.booleans(),
+    failed=st.booleans(), reason=reasons, message=texts,
+)
+ends = st.builds(Terminated, exit_code=st.integers(-1, 300), reason=reasons, message=texts, finished=st.none() | times)
+pods = st.builds(
+    PodView, namespace=namespaces, name=st.just("pod"), owner_uid=st.sampled_from([None, "child", "child-2", REF.uid]), created=times,
+    phase=st.sampled_from(["Pending", "Running", "Succeeded", "Failed", "Unknown"]), reason=reasons, message=texts,
+    ip=st.none() | st.just("10.0.0.1"), host_network=st.booleans(), scheduled=st.none() | times, unschedulable=st.none() | texts,
+    started=st.none() | times, waiting_reason=reasons, waiting_message=texts, terminated=st.none() | ends, image_id=texts,
+    devices=st.dictionaries(st.just("nvidia.com/gpu"), st.just("1")),
+)
+samples = st.builds(
+    ProgressSample, attempt=st.integers(1, 3), epoch=st.integers(0, 9), epochs=st.integers(1, 9), tracking_healthy=st.booleans(),
+    eta_seconds=st.none() | st.integers(0, 99), metrics=st.dictionaries(st.just("val_loss"), st.floats(-1e9, 1e9)),
+)
+
+
+@st.composite
+def states(draw: st.DrawFn) -> JobStatus:
+    """Any status that holds together: who has trained has a run, and only the latest attempt may be open."""
+    kinds = draw(st.sets(st.sampled_from(["Trained", "RunClosed", "Complete", "Failed", "TrackingHealthy"])))
+    attempts = draw(st.integers(1 if "Trained" in kinds else 0, 2))
+    listed = [{"number": n, "job": f"{REF.name}-{n}", "endTime": NOW.isoformat()} for n in range(1, attempts + 1)]
+    if listed and draw(st.booleans()):
+        del listed[-1]["endTime"]
+    run = {"run": RUN.to_wire()} if attempts or draw(st.booleans()) else {}
+    phase = draw(st.sampled_from(sorted(Phase)))
+    return status(phase, attempts=listed, conditions=conditions(**dict.fromkeys(kinds, True)), **run)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    job = training_job(
+        draw(states()), wanted=spec(suspend=draw(st.booleans()), activeDeadlineSeconds=draw(st.none() | st.integers(1, 9999))),
+        deleting=draw(st.booleans()), problem=draw(st.none() | st.just("spec.seed: wrong")), generation=draw(st.integers(1, 3)),
+    )
+    return world(
+        job=job, now=draw(times), children=tuple(draw(st.lists(jobs, max_size=3))), pods=tuple(draw(st.lists(pods, max_size=3))),
+        progress=draw(st.none() | samples), tracking_problem=draw(st.none() | texts),
+        blocked=draw(st.none() | st.builds(Blocked, st.just("CreateFailed"), texts, st.booleans())),
+        run=job.status.run or draw(st.none() | st.just(RUN)),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds())
+def test_there_is_a_plan_for_any_world(seen: World) -> None:
+    decided = plan(seen)
+
+    assert decided.again is None or decided.again > 0
+    before = seen.job.status
+    for action in decided.actions:
+        if isinstance(action, WriteStatus):
+            after = action.status
+            assert JobStatus.model_validate(after.to_wire()) == after
+            assert before.run is None or after.run == before.run
+            assert [attempt.number for attempt in after.attempts][:len(before.attempts)] == [attempt.number for attempt in before.attempts]
+            assert not before.phase.terminal or after.phase is before.phase
+            assert sum(attempt.end_time is None for attempt in after.attempts) <= 1
+        if isinstance(action, DeleteJob):
+            owned = {child.uid for child in seen.children if child.owner_uid == REF.uid}
+            assert action.uid in owned or action.name == verify_job_name(REF)
+        if isinstance(action, CreateJob):
+            assert action.body["metadata"]["namespace"] in (REF.namespace, SETTINGS.namespace)
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds())
+def test_a_version_comes_from_a_verify_job_in_our_namespace_or_not_at_all(seen: World) -> None:
+    named = [action.status.model for action in plan(seen).actions if isinstance(action, WriteStatus) and action.status.model]
+
+    ours = [child for child in seen.children if (child.namespace, child.name) == (SETTINGS.namespace, verify_job().name)]
+    assert not named or ours

@@ -1,0 +1,141 @@
+"""Properties over whole lives of a job: the operator is cut off anywhere, the cluster does anything, time passes."""
+
+import pytest
+from dropout_testing.worlds import REF, Simulation, kinds, passed_report, rejected_report, spec, train_report
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dropout_api.names import Stage
+from dropout_api.status import Phase
+from dropout_operator.planning import plan
+
+OTHERS = {
+    "time passes": lambda sim: sim.time_passes(),
+    "a day passes": lambda sim: sim.time_passes(86_400),
+    "the pod appears": lambda sim: sim.pod_appears(),
+    "the pod starts": lambda sim: sim.pod_starts(),
+    "training ends well": lambda sim: sim.pod_ends(message=train_report()),
+    "training fails": lambda sim: sim.pod_ends(exit_code=70),
+    "training leaves garbage": lambda sim: sim.pod_ends(message="\x00{"),
+    "the verifier starts": lambda sim: sim.pod_starts(Stage.VERIFY),
+    "the verifier passes": lambda sim: sim.pod_ends(Stage.VERIFY, message=passed_report()),
+    "the verifier rejects": lambda sim: sim.pod_ends(Stage.VERIFY, message=rejected_report()),
+    "the verifier leaves garbage": lambda sim: sim.pod_ends(Stage.VERIFY, message="[]"),
+    "the verifier's pod is lost": lambda sim: sim.pods.clear(),
+    "the verifier gives up": lambda sim: sim.pod_ends(Stage.VERIFY, exit_code=69),
+    "garbage is collected": lambda sim: sim.garbage_is_collected(),
+    "someone deletes the Job": lambda sim: sim.someone_deletes_the_job(),
+    "the user suspends": lambda sim: sim.suspend(),
+    "the user resumes": lambda sim: sim.suspend(False),
+    "MLflow goes away": lambda sim: setattr(sim, "mlflow_away", True),
+    "MLflow comes back": lambda sim: setattr(sim, "mlflow_away", False),
+}
+steps = st.lists(st.tuples(st.sampled_from(sorted(OTHERS)), st.none() | st.integers(0, 4)), max_size=25)
+
+
+@settings(max_examples=80, deadline=None)
+@given(steps)
+def test_a_look_after_a_look_finds_nothing_to_do(story: list[tuple[str, int | None]]) -> None:
+    sim = Simulation()
+    for step, cut in story:
+        OTHERS[step](sim)
+        sim.reconcile(cut)
+        sim.reconcile()
+        again = kinds(plan(sim.world()).actions)
+        assert again in ([], ["EnsureRun"]), f"after {step!r} cut at {cut}"
+        assert again == [] or sim.mlflow_away
+
+
+@settings(max_examples=80, deadline=None)
+@given(steps)
+def test_no_story_makes_two_of_anything_or_takes_a_fact_back(story: list[tuple[str, int | None]]) -> None:
+    sim = Simulation()
+    ended: Phase | None = None
+    for step, cut in story:
+        before = sim.state
+        OTHERS[step](sim)
+        sim.reconcile(cut)
+
+        assert len(sim.runs) <= 1
+        train = [place for place in sim.created if place[0] == REF.namespace]
+        assert len(train) - len(set(train)) <= sum(OTHERS_THAT_DELETE.count(name) for name, _ in story)
+        assert len(sim.live(Stage.TRAIN)) <= 1
+        assert len(sim.live(Stage.VERIFY)) <= 1
+        open_attempts = [attempt for attempt in sim.state.attempts if attempt.end_time is None]
+        assert len(open_attempts) <= 1
+        assert [attempt.number for attempt in sim.state.attempts] == list(range(1, len(sim.state.attempts) + 1))
+        assert before.run is None or sim.state.run == before.run
+        assert len(sim.state.attempts) >= len(before.attempts)
+        assert ended is None or sim.phase is ended
+        ended = sim.phase if sim.phase.terminal else None
+
+
+OTHERS_THAT_DELETE = ["someone deletes the Job", "the user suspends"]
+
+
+@pytest.mark.parametrize("cut", range(12))
+def test_a_job_ends_the_same_wherever_the_operator_is_cut_off(cut: int) -> None:
+    sim = Simulation()
+    events = [lambda: None, sim.pod_starts, lambda: sim.pod_ends(message=train_report()), lambda: sim.pod_starts(Stage.VERIFY),
+              lambda: sim.pod_ends(Stage.VERIFY, message=passed_report())]
+    left: int | None = cut
+    for event in events:
+        event()
+        done = len(sim.reconcile(left))
+        if left is not None and done >= left:
+            left = None  # here it died; from now on it lives
+            sim.reconcile()
+        elif left is not None:
+            left -= done
+
+    assert sim.phase is Phase.SUCCEEDED
+    assert sim.created == [("team", "digits-1"), ("dropout-system", f"verify-{REF.uid}")]
+    assert sim.run_states[-1] == "FINISHED"
+
+
+def test_three_writes_bring_a_job_to_running() -> None:
+    sim = Simulation()
+    for event in (lambda: None, sim.pod_appears, lambda: sim.time_passes(8), lambda: sim.time_passes(60), sim.pod_starts):
+        event()
+        sim.reconcile()
+
+    assert sim.phase is Phase.RUNNING
+    assert sim.writes <= 3
+
+
+def test_an_uneventful_training_writes_nothing() -> None:
+    sim = Simulation()
+    sim.reconcile()
+    sim.pod_starts()
+    sim.reconcile()
+    before = sim.writes
+    for _ in range(20):
+        sim.time_passes(5)
+        sim.reconcile()
+
+    assert sim.writes == before
+
+
+def test_a_job_with_a_time_to_live_goes_after_it_and_not_before() -> None:
+    sim = Simulation(wanted=spec(ttlSecondsAfterFinished={"failed": 100}))
+    for event in (lambda: None, sim.pod_starts, lambda: sim.pod_ends(exit_code=70)):
+        event()
+        sim.reconcile()
+    sim.time_passes(99)
+    sim.reconcile()
+    assert not sim.gone
+
+    sim.time_passes(1)
+    sim.reconcile()
+
+    assert sim.gone
+
+
+def test_a_job_that_failed_while_its_pod_could_not_start_leaves_no_pod() -> None:
+    sim = Simulation(wanted=spec(startDeadlineSeconds=60))
+    sim.reconcile()
+    sim.time_passes(61)
+    sim.reconcile()
+
+    assert sim.phase is Phase.FAILED
+    assert [child.deleting for child in sim.jobs.values()] == [True]
