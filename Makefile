@@ -59,7 +59,7 @@ soak: $(VENV) cluster-build ## Long faults: minutes of API server and MLflow out
 
 crds: $(VENV) ## Make the CRD from the typed models, here and in the chart
 	$(RUN)/python -m dropout_api.crd > crds/dropouttrainingjobs.yaml
-	charts/update-crds
+	$(RUN)/python charts/generate.py
 
 images: $(VENV) ## Build the operator's and the trainer's image; loads or pushes them
 	hack/images
