@@ -31,7 +31,17 @@ class ProgressPoller:
             async with self._session.get(f"http://{host}:{METRICS_PORT}{PROGRESS_PATH}", allow_redirects=False) as response:
                 if response.status != 200:
                     return None
-                body = await response.content.read(MAX_BYTES + 1)
+                body = await _bounded(response)
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
-        return parse(ProgressSample, body) if len(body) <= MAX_BYTES else None
+        return parse(ProgressSample, body)
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
+    """The whole body, None when it is too large."""
+    body = b""
+    async for piece in response.content.iter_any():  # one read() gives what has arrived, which may be a part
+        body += piece
+        if len(body) > MAX_BYTES:
+            return None
+    return body

@@ -1,6 +1,7 @@
 """The platform's settings, read once from the environment that the Helm chart writes."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class Settings:
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> "Settings":
         """Raises SettingsError when a variable is missing or cannot be read."""
-        auth = env.get("DROPOUT_MLFLOW_AUTH", "false").lower() == "true"
+        auth = _boolean(env, "DROPOUT_MLFLOW_AUTH")
         uri = _required(env, "DROPOUT_MLFLOW_URI")
         return cls(
             namespace=_required(env, "DROPOUT_NAMESPACE"),
@@ -59,9 +60,9 @@ class Settings:
             verify_resources=_json(env, "DROPOUT_VERIFY_RESOURCES"),
             resync_seconds=_positive(env, "DROPOUT_RESYNC_SECONDS", 300.0),
             poll_seconds=_positive(env, "DROPOUT_POLL_SECONDS", 5.0),
-            workers=int(_positive(env, "DROPOUT_WORKERS", 16)),
-            port=int(env.get("DROPOUT_PORT", "8080")),
-            log_level=env.get("DROPOUT_LOG_LEVEL", "INFO"),
+            workers=_count(env, "DROPOUT_WORKERS", 16),
+            port=_count(env, "DROPOUT_PORT", 8080),
+            log_level=_level(env, "DROPOUT_LOG_LEVEL"),
         )
 
 
@@ -78,9 +79,30 @@ def _positive(env: Mapping[str, str], name: str, default: float) -> float:
         value = float(text)
     except ValueError:
         raise SettingsError(f"{name} is not a number: {text!r}") from None
-    if value <= 0:
+    if not 0 < value < math.inf:
         raise SettingsError(f"{name} must be above 0: {text!r}")
     return value
+
+
+def _count(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise SettingsError(f"{name} must be a whole number above 0: {text!r}")
+    return int(text)
+
+
+def _boolean(env: Mapping[str, str], name: str) -> bool:
+    text = env.get(name) or "false"
+    if text not in ("true", "false"):
+        raise SettingsError(f"{name} must be true or false: {text!r}")
+    return text == "true"
+
+
+def _level(env: Mapping[str, str], name: str) -> str:
+    text = env.get(name) or "INFO"
+    if text not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise SettingsError(f"{name} must be DEBUG, INFO, WARNING, ERROR or CRITICAL: {text!r}")
+    return text
 
 
 def _json(env: Mapping[str, str], name: str) -> dict[str, Any]:

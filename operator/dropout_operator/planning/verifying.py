@@ -47,7 +47,7 @@ def verify(world: World) -> Plan:
     ends = [pod.terminated for pod in world.pods_of(job) if pod.terminated and pod.terminated.exit_code == ExitCode.OK]
     report = next((report for final in ends if (report := parse(VerifyReport, final.message))), None)
     if report is None and ends:
-        message = "the verifier left no verdict that can be read (is its image of another version than the operator's?); nothing was registered"
+        message = "the verifier left no verdict that can be read; is its image of the operator's version? Nothing was registered"
         return fail(world, Failure(reason="VerificationFailed", message=message))
     if report is None:  # the pod was collected before its verdict was read: verifying again is harmless
         again = () if job.deleting else (DeleteJob(world.settings.namespace, job.name, job.uid),)
