@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ from dropout_api.names import ExitCode
 from dropout_trainer.data import Data, Split
 from dropout_trainer.errors import StageFailure
 
+SKLEARN_TABLES = {
+    "digits": ("digits.csv.gz", tuple("0123456789")), "breast_cancer": ("breast_cancer.csv", ("malignant", "benign")),
+    "wine": ("wine_data.csv", ("class_0", "class_1", "class_2")),
+}
 FASHION_CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 FASHION_FIELD = "spec.data.args.path"
 UNSIGNED_BYTE = 0x08
@@ -20,17 +25,15 @@ UNSIGNED_BYTE = 0x08
 
 def sklearn(arguments: SklearnArguments, seed: int) -> Data:
     """Digits as [1, 8, 8] images in 0…1, the tables standardised with the training rows' mean and deviation."""
-    from sklearn import datasets
-
-    bunch = getattr(datasets, f"load_{arguments.name}")()
-    inputs = torch.as_tensor(bunch.data, dtype=torch.float32)
-    if arguments.name == "digits":
-        inputs = inputs.reshape(-1, 1, 8, 8) / 16
-    whole = Split(inputs, torch.as_tensor(bunch.target, dtype=torch.int64))
-    train, val, test = _parts(whole, seed, arguments.val_fraction, arguments.test_fraction)
-    if arguments.name != "digits":
-        train, val, test = _standardised(train, val, test)
-    return Data(train, val, test, tuple(str(name) for name in bunch.target_names))
+    file, class_names = SKLEARN_TABLES[arguments.name]
+    rows = _sklearn_table(file)
+    inputs, targets = torch.from_numpy(rows[:, :-1]).float(), torch.from_numpy(rows[:, -1]).long()
+    images = arguments.name == "digits"
+    whole = Split(inputs.reshape(-1, 1, 8, 8) / 16 if images else inputs, targets)
+    chosen = whole.take(_permutation(len(whole), seed))
+    parts = _cut(chosen, [arguments.val_fraction, arguments.test_fraction])
+    train, val, test = parts if images else _standardised(*parts)
+    return Data(train, val, test, class_names)
 
 
 def fashion_mnist(arguments: FashionMnistArguments, seed: int) -> Data:
@@ -46,8 +49,15 @@ def fashion_mnist(arguments: FashionMnistArguments, seed: int) -> Data:
     return Data(train, val, test, FASHION_CLASSES)
 
 
-def _parts(whole: Split, seed: int, val: float, test: float) -> list[Split]:
-    return _cut(whole.take(_permutation(len(whole), seed)), [val, test])
+def _sklearn_table(file: str) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """A table that scikit-learn carries, targets in the last column; read without importing scikit-learn and scipy,
+    which would take longer than to train on it."""
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        message = "spec.data.factory: 'sklearn' needs scikit-learn in spec.image; derive that from the platform's trainer image"
+        raise StageFailure("DataMissing", message, ExitCode.DATA_MISSING)
+    path = Path(package.origin).parent / "datasets" / "data" / file
+    return np.loadtxt(path, delimiter=",", skiprows=0 if file.startswith("digits") else 1, ndmin=2)
 
 
 def _permutation(rows: int, seed: int) -> Tensor:

@@ -43,8 +43,6 @@ def main() -> TrainReport:
     tracking = Tracking(task.run.id)
     telemetry = Telemetry(task.attempt, task.spec.training.epochs, lambda: tracking.healthy)
     telemetry.start(METRICS_PORT)
-    tracking.start()
-    tracking.tag(Tag.ATTEMPT, str(task.attempt))
     try:
         return train(task, tracking, telemetry)
     except Terminated:
@@ -72,6 +70,8 @@ def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainRep
     _log_plan(plan, bool(spec.dropout.rate))
 
     facts = Facts(spec, seeds, plan, data, digest(data), str(device), torch.get_num_threads())
+    tracking.start()
+    tracking.tag(Tag.ATTEMPT, str(task.attempt))
     tracking.params(run_params(facts, model))
     tracking.plan(plan)
     with user_code("spec.model.factory: training the model raised", spec.model.factory):

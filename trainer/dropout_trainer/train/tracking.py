@@ -95,6 +95,8 @@ class Tracking:
 
     def drain(self, seconds: float) -> int:
         """Waits until everything is written, `seconds` at most, and ends the thread; returns how many writes were not."""
+        if not self._thread.is_alive():
+            return len(self._waiting) + self.lost
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting, timeout=seconds)
             left = len(self._waiting)

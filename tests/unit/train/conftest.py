@@ -1,0 +1,71 @@
+"""Toy-size real trainings. What goes in is a spec and data; what comes out is a stream of epochs, a model, files, a run."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from dropout_api.candidate import PlanRow
+from dropout_api.spec import DropoutSpec, TrainingSpec
+from dropout_trainer.data import Data, Split
+from dropout_trainer.train.loop import EpochResult, fit
+from dropout_trainer.train.plan import apply_plan, make_plan
+from dropout_trainer.train.seeds import derive, seed_everything
+
+
+@dataclass(frozen=True)
+class Trained:
+    model: nn.Module
+    plan: list[PlanRow]
+    curve: list[EpochResult]
+
+
+Train = Callable[..., Trained]
+
+
+@pytest.fixture(autouse=True)
+def _torch_as_it_was() -> Iterator[None]:
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict)
+
+
+def blobs(rows: int = 120, features: int = 6, classes: int = 3, seed: int = 0) -> Data:
+    """Overlapping clusters, one per class."""
+    source = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, features, generator=source)
+    targets = torch.randint(classes, (rows,), generator=source)
+    inputs = centres[targets] + torch.randn(rows, features, generator=source)
+    cuts = [rows // 2, rows // 4, rows - rows // 2 - rows // 4]
+    parts = zip(torch.split(inputs, cuts), torch.split(targets, cuts), strict=True)
+    return Data(*(Split(*part) for part in parts), class_names=tuple(f"c{number}" for number in range(classes)))
+
+
+@pytest.fixture
+def data() -> Data:
+    return blobs()
+
+
+def network(rate: float = 0.5) -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(rate), nn.Linear(16, 3))
+
+
+@pytest.fixture
+def train(data: Data) -> Train:
+    """Trains to the end; a fake clock makes each epoch take one second."""
+
+    def run(make: Callable[[], nn.Module] = network, seed: int = 42, on: Data = data, **training: object) -> Trained:
+        seeds = derive(seed)
+        seed_everything(seeds)
+        model = make()
+        plan = make_plan(model, DropoutSpec())
+        apply_plan(plan, model)
+        spec = TrainingSpec.model_validate({"epochs": 4, "batch_size": 16, **training})
+        ticks = iter(float(second // 2 + second % 2) for second in range(10_000))
+        return Trained(model, plan, list(fit(model, on, plan, spec, seeds, lambda: next(ticks))))
+
+    return run
