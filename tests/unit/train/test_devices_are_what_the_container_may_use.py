@@ -1,4 +1,4 @@
-"""Torch gets the device that the job asks for where there is one, and no more threads than the container's limit."""
+"""Torch gets the device that the job asks for where there is one, and as many threads as it was promised."""
 
 import os
 from pathlib import Path
@@ -10,12 +10,20 @@ from dropout_api.pod import ResourceRequirements
 from dropout_trainer.train.device import pick_device, usable_threads
 
 
-@pytest.mark.parametrize(("content", "expected"), [("50000 100000", 1), ("100000 100000", 1), ("110000 100000", 2), ("max 100000", 64), ("?", 64)])
+@pytest.mark.parametrize(("content", "expected"), [
+    ("50000 100000", 1), ("100000 100000", 1), ("110000 100000", 2), ("max 100000", 64), ("?", 64),
+])
 def test_threads_follow_the_quota(content: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     (tmp_path / "cpu.max").write_text(content)
-    assert usable_threads(tmp_path / "cpu.max") == expected
-    assert usable_threads(tmp_path / "none") == 64
+    assert usable_threads(ResourceRequirements(), tmp_path / "cpu.max") == expected
+    assert usable_threads(ResourceRequirements(), tmp_path / "none") == 64
+
+
+@pytest.mark.parametrize(("cpu", "expected"), [("500m", 1), ("1500m", 2), (3, 3), ("0.5", 1), ("500", 64), ("2k", 64), (0, 1)])
+def test_threads_follow_the_request(cpu: str | int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    assert usable_threads(ResourceRequirements(requests={"cpu": cpu}), tmp_path / "none") == expected
 
 
 def test_a_gpu_asked_for_in_vain_is_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

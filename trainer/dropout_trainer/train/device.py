@@ -1,8 +1,9 @@
-"""Where a training computes: the device that the job asks for, and no more threads than the container may use."""
+"""Where a training computes: the device that the job asks for, and as many threads as it was promised."""
 
 import logging
 import math
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -21,15 +22,32 @@ def pick_device(resources: ResourceRequirements) -> torch.device:
     return torch.device("cuda" if asked and torch.cuda.is_available() else "cpu")
 
 
-def usable_threads(quota: Path = CPU_QUOTA) -> int:
-    """Cores that this process may use, 1 at least: by affinity and by the container's limit.
+def usable_threads(resources: ResourceRequirements, quota: Path = CPU_QUOTA) -> int:
+    """Threads for torch, 1 at least: as many whole cores as the job requests, and no more than there are.
 
-    torch counts the node's cores; under a smaller limit its threads would wait for each other's time slices. The file
-    holds quota and period in microseconds (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files).
+    Without a request the container's limit decides, else the node. Threads beyond what is promised wait for each other's
+    time slices on a busy node, which made an epoch of the digits ten times as long; and their number decides the last
+    bits of a sum, so the same spec should have the same number on any node.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = min(len(os.sched_getaffinity(0)), _limit(quota))
+    request = resources.requests.get("cpu")
+    return cores if request is None else max(1, math.ceil(min(cores, _cores(request))))
+
+
+def _cores(quantity: str | int) -> float:
+    """A Kubernetes CPU quantity, as `500m`, `2` or `0.5`; infinite when it is of a rarer form."""
+    text = str(quantity)
+    try:
+        return float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
+    except ValueError:
+        return math.inf
+
+
+def _limit(quota: Path) -> int:
+    """Cores by the container's limit, from a file of quota and period in microseconds
+    (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files)."""
     try:
         limit, period = quota.read_text().split()
+        return sys.maxsize if limit == "max" else max(1, math.ceil(int(limit) / int(period)))
     except (OSError, ValueError):
-        return cores
-    return cores if limit == "max" else min(cores, max(1, math.ceil(int(limit) / int(period))))
+        return sys.maxsize

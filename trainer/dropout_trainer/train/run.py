@@ -59,7 +59,7 @@ def main() -> TrainReport:
 def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainReport:
     """Trains, exports and uploads. Raises StageFailure."""
     spec, seeds = task.spec, derive(task.spec.seed)
-    torch.set_num_threads(usable_threads())
+    torch.set_num_threads(usable_threads(spec.resources_per_node))
     set_determinism(spec.determinism)
     seed_everything(seeds)
     data = build_data(spec.data, seeds["split"])
