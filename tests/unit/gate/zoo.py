@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -112,7 +112,8 @@ class Encoder(nn.Module):
 class SelfAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.embed, self.mha, self.last = nn.Linear(2, 16), nn.MultiheadAttention(16, 2, dropout=0.2, batch_first=True), nn.Linear(16, CLASSES)
+        self.embed, self.last = nn.Linear(2, 16), nn.Linear(16, CLASSES)
+        self.mha = nn.MultiheadAttention(16, 2, dropout=0.2, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.embed(x.reshape(-1, 4, 2))
@@ -160,9 +161,11 @@ def _built_in_forward(x: Tensor) -> Tensor:
 
 
 BROKEN = {
-    "functional dropout that is always on": Broken(lambda: Net(lambda x: F.dropout(x, 0.5)), "graph", "aten.dropout (train=True, p=0.5)|'Net'"),
+    "functional dropout that is always on": Broken(
+        lambda: Net(lambda x: F.dropout(x, 0.5)), "graph", "aten.dropout (train=True, p=0.5)|'Net'"),
     "dropout2d with training written in": Broken(
-        lambda: Cnn(nn.BatchNorm2d(8), between=lambda x: F.dropout2d(x, 0.3, training=True)), "graph", "aten.feature_dropout (train=True, p=0.3)|'Cnn'"),
+        lambda: Cnn(nn.BatchNorm2d(8), between=lambda x: F.dropout2d(x, 0.3, training=True)), "graph",
+        "aten.feature_dropout (train=True, p=0.3)|'Cnn'"),
     "alpha dropout that is always on": Broken(
         lambda: Net(lambda x: F.alpha_dropout(x, 0.3, training=True)), "graph", "aten.alpha_dropout (train=True, p=0.3)"),
     "dropout built in forward": Broken(lambda: Net(_built_in_forward), "graph", "aten.dropout (train=True, p=0.5)"),
@@ -184,7 +187,8 @@ BROKEN = {
     "instance norm that updates its statistics": Broken(
         lambda: Cnn(nn.InstanceNorm2d(8, track_running_stats=True)), "graph", "aten.instance_norm (use_input_stats=True)", mode="train"),
     "normalised over the batch by hand": Broken(
-        lambda: Net(lambda x: (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt()), "batch_invariance", "a row is answered otherwise alone"),
+        lambda: Net(lambda x: (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt()), "batch_invariance",
+        "a row is answered otherwise alone"),
 }
 
 SOUND = {

@@ -9,12 +9,12 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "gate"))  # zoo.py: pytest's importlib mode leaves helpers unimportable
 
-import zoo  # noqa: E402
-from mlflow import MlflowClient  # noqa: E402
+import zoo
+from mlflow import MlflowClient
 
-from dropout_api.candidate import CANDIDATE_PATH  # noqa: E402
-from dropout_api.spec import JobSpec  # noqa: E402
-from dropout_api.task import JobRef, RunRef, VerifyTask  # noqa: E402
+from dropout_api.candidate import CANDIDATE_PATH
+from dropout_api.spec import JobSpec
+from dropout_api.task import JobRef, RunRef, VerifyTask
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -59,3 +59,13 @@ def test_while_an_alias_that_points_at_a_later_version_stays(client: MlflowClien
         verify(task, client)
 
     assert client.get_model_version_by_alias("team.shared", "champion").version == 2
+
+
+def test_but_not_once_its_program_was_changed(client: MlflowClient, given: Given, sound: Path, tmp_path: Path) -> None:
+    verify(given(sound, "changed"), client)
+    folder = Path(mlflow.artifacts.download_artifacts("models:/team.changed/1", dst_path=str(tmp_path)))
+    program = folder / "artifacts" / PROGRAM
+    program.write_bytes(program.read_bytes() + b"x")
+
+    with pytest.raises(ValueError, match="not loaded"):
+        mlflow.pyfunc.load_model(str(folder))

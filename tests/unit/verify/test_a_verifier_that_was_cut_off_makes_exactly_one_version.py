@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 
 from dropout_api.names import Tag
 from dropout_api.task import VerifyTask
+from dropout_trainer.gate import gate
 from dropout_trainer.verify import register
 from dropout_trainer.verify.run import verify
 
@@ -42,6 +43,17 @@ class Mortal:
             raise CutOff
 
         return dying
+
+
+@pytest.fixture(scope="module")
+def inspection(sound: Path) -> gate.Inspection:
+    return gate.inspect(sound)
+
+
+@pytest.fixture(autouse=True)
+def _gate_is_not_run_each_time(inspection: gate.Inspection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is pure, and this file is about what comes after it."""
+    monkeypatch.setattr(gate, "inspect", lambda folder, bars: inspection)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

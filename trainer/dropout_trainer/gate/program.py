@@ -50,7 +50,7 @@ class Subject:
             raise RefusedError(f"{len(batch)} rows were answered with {what}, not {expected}", "return logits [batch, classes]")
         return output.detach().to(torch.float32)
 
-    def evaluate(self, rows: torch.Tensor, batch_size: int = 256) -> torch.Tensor:
+    def evaluate(self, rows: torch.Tensor, batch_size: int = 64) -> torch.Tensor:
         """Outputs [N, classes] for any number of rows, without gradients."""
         with torch.no_grad():
             return torch.cat([self.run(batch) for batch in torch.split(rows, batch_size)])

@@ -131,7 +131,8 @@ def ensure_version(client: Any, copy: str, order: Order) -> Any:
     """The version made from the copy. Its tags come with it in one request, so no version is ever without them."""
     def step() -> Any:
         return find_version(client, order) or client.create_model_version(
-            order.model, f"models:/{copy}", run_id=order.run_id, tags=order.tags, description=order.description, model_id=copy)
+            order.model, f"models:/{copy}", run_id=order.run_id, tags=order.tags, description=order.description, model_id=copy,
+            await_creation_for=30)
 
     created = persist(step)
     winner = find_version(client, order) or created

@@ -28,7 +28,7 @@ class EvalProgram(PythonModel):  # type: ignore[misc]
 
     # the bare class is the one type of arrays that MLflow leaves to the signature
     def predict(
-        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None,  # type: ignore[type-arg]
+        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None,
     ) -> "np.ndarray[Any, Any]":
         """Logits [N, classes] float32 for an array [N, ...]."""
         batch = torch.from_numpy(np.ascontiguousarray(np.asarray(model_input))).to(self._dtype, copy=True)
