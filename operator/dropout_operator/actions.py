@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dropout_api.status import JobStatus
-from dropout_operator.kube import Object
+from dropout_operator.objects import Object
 
 RunState = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
 

@@ -22,7 +22,8 @@ from dropout_operator.actions import (
     MarkRun,
     WriteStatus,
 )
-from dropout_operator.kube import ApiError, Kube, Object, core_path, jobs_path, training_jobs_path
+from dropout_operator.kube import ApiError, Kube, core_path, jobs_path, training_jobs_path
+from dropout_operator.objects import Object
 from dropout_operator.tracking import Tracking, TrackingError
 from dropout_operator.world import Blocked, World
 

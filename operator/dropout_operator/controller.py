@@ -15,8 +15,9 @@ from dropout_api.status import JobStatus
 from dropout_operator import statuses
 from dropout_operator.actions import EnsureRun
 from dropout_operator.apply import Executor
-from dropout_operator.kube import ApiError, Kube, Object, jobs_path, training_jobs_path
+from dropout_operator.kube import ApiError, Kube, jobs_path, training_jobs_path
 from dropout_operator.metrics import Metrics
+from dropout_operator.objects import Object
 from dropout_operator.observe import Observer
 from dropout_operator.planning import plan
 from dropout_operator.settings import Settings

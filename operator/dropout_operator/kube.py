@@ -13,8 +13,8 @@ from urllib.parse import quote, urlencode
 from kubernetes.aio import client, config
 
 from dropout_api.names import API_VERSION, GROUP, PLURAL
+from dropout_operator.objects import Object
 
-Object = dict[str, Any]
 REQUEST_TIMEOUT = 15.0
 APPLY = "application/apply-patch+yaml"
 FIELD_MANAGER = "dropout-operator"

@@ -11,7 +11,7 @@ from dropout_api.spec import JobSpec
 from dropout_api.status import RunStatus
 from dropout_api.task import JobRef, RunRef, TrainTask, VerifyTask
 from dropout_operator.identities import trainer_password
-from dropout_operator.kube import Object
+from dropout_operator.objects import Object
 from dropout_operator.settings import Settings
 
 UID = 65532

@@ -15,7 +15,7 @@ from dropout_api.report import ProgressSample
 from dropout_api.spec import JobSpec
 from dropout_api.status import JobStatus, RunStatus
 from dropout_api.task import JobRef
-from dropout_operator.kube import Object
+from dropout_operator.objects import Object
 from dropout_operator.settings import Settings
 
 

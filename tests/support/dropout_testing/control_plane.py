@@ -65,6 +65,20 @@ class ControlPlane:
                 return None
             raise
 
+    def lines(self, path: str) -> Iterator[bytes]:
+        """The lines of a watch, until the server ends it."""
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {TOKEN}", "Accept": "application/json"})
+        with urllib.request.urlopen(request, context=_trusting(), timeout=60) as answer:
+            yield from answer
+
+    def serves(self, path: str) -> bool:
+        """Whether a collection can be listed yet: a new CRD's answers 404, then 429, for a moment."""
+        try:
+            self.request("GET", path)
+        except urllib.error.HTTPError:
+            return False
+        return True
+
     def refusal(self, method: str, path: str, body: Any, content: str = "application/json") -> str:
         """The message with which the server refuses a request that it must refuse."""
         try:
