@@ -1,6 +1,7 @@
 """Status as a value that changes by making a new one."""
 
 from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from dropout_api.names import Condition
@@ -43,8 +44,13 @@ def begin_attempt(status: JobStatus, number: int, job: str) -> JobStatus:
 def progress_of(sample: ProgressSample, now: datetime) -> Progress:
     return Progress(
         epoch=sample.epoch, epochs=sample.epochs, percent=percent(sample.epoch, sample.epochs), eta_seconds=sample.eta_seconds,
-        metrics=dict(sample.metrics), update_time=now,
+        metrics=readable(sample.metrics), update_time=now,
     )
+
+
+def readable(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics to six significant digits: status is for people and dashboards, the exact values are in MLflow."""
+    return {name: float(f"{value:.6g}") for name, value in metrics.items()}
 
 
 def percent(epoch: int, epochs: int) -> int:

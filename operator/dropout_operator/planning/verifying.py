@@ -6,7 +6,7 @@ from dropout_api.status import ArtifactStatus, Failure, GateStatus, JobStatus, M
 from dropout_operator import diagnosis, manifests
 from dropout_operator.actions import Action, CreateJob, DeleteJob
 from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, end, event, fail, write
-from dropout_operator.statuses import update, with_attempt, with_condition
+from dropout_operator.statuses import readable, update, with_attempt, with_condition
 from dropout_operator.world import JobView, World
 
 
@@ -22,7 +22,8 @@ def trained(world: World, job: JobView) -> Plan:
     report = parse(TrainReport, final.message) if final else None
     told = (report.message or "training ended") if report else "the training pod left no report that can be read"
     if report is not None:
-        progress = Progress(epoch=report.epoch, epochs=report.epochs, percent=100, metrics=dict(report.metrics), update_time=world.now)
+        metrics = readable(report.metrics)
+        progress = Progress(epoch=report.epoch, epochs=report.epochs, percent=100, metrics=metrics, update_time=world.now)
         status = update(status, progress=progress)
     status = update(status, phase=Phase.VERIFYING, message="the verifier checks the exported model")
     status = with_condition(world, status, Condition.TRAINED, True, "Completed", told)
@@ -60,7 +61,7 @@ def _judged(world: World, report: VerifyReport, passed: bool) -> JobStatus:
     artifact = ArtifactStatus(sha256=report.sha256) if report.sha256 else None
     status = update(world.job.status, gate=gate, artifact=artifact, completion_time=world.now, message=report.message or None)
     if status.progress is not None and report.metrics:
-        status = update(status, progress=status.progress.model_copy(update={"metrics": status.progress.metrics | report.metrics}))
+        status = update(status, progress=status.progress.model_copy(update={"metrics": status.progress.metrics | readable(report.metrics)}))
     return with_condition(world, status, Condition.GATE_PASSED, passed, report.verdict, report.message)
 
 

@@ -13,7 +13,8 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 120.0
 """How long one step waits for MLflow; after that the pod ends and its Job tries again."""
 MAX_PAUSE_SECONDS = 10.0
-SETTINGS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+SETTINGS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 """MLflow's own retries are off: they repeat a POST blindly, where a step here looks first whether it was done."""
 
 FINAL = frozenset(("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_PARAMETER_VALUE",
