@@ -29,7 +29,8 @@ from dropout_trainer.train.usercode import user_code
 
 OUTAGE_SECONDS = 300.0
 """How long MLflow may be away at the end of a training before what it has not taken is given up."""
-FAREWELL_SECONDS = 5.0
+FAREWELL_SECONDS = 2.0
+"""How long a training that ends before its time waits for MLflow; not at all while that is away."""
 LIVE_IN_EVAL = (
     "the model draws random numbers in eval mode, so some of its dropout is live there and the gate will reject it; "
     "pass training=self.training to functional dropout, or use modules such as nn.Dropout"
@@ -46,11 +47,11 @@ def main() -> TrainReport:
     try:
         return train(task, tracking, telemetry)
     except Terminated:
-        tracking.drain(FAREWELL_SECONDS)
+        tracking.drain(FAREWELL_SECONDS if tracking.healthy else 0)
         at = telemetry.progress()
         raise Terminated(f"after epoch {at.epoch} of {at.epochs}") from None
     except Exception:
-        tracking.drain(FAREWELL_SECONDS)
+        tracking.drain(FAREWELL_SECONDS if tracking.healthy else 0)
         raise
     finally:
         telemetry.stop()
