@@ -110,6 +110,7 @@ mode: nftables
 clusterCIDR: $pods
 hostnameOverride: $node
 nodePortAddresses: ["$gateway/32"]
+nftables: {minSyncPeriod: 100ms}
 clientConnection: {kubeconfig: $state/proxy.kubeconfig}
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 K

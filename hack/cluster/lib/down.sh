@@ -42,16 +42,26 @@ end_processes() {
 }
 
 # The image store is kept; containers in it would be taken for running ones by the next run. containerd itself removes them, without
-# its CRI half, which would try to recover them.
+# its CRI half, which would try to recover them. Where it cannot even start, as with a broken program, the rest of down goes on.
 forget_containers() {
   [ -d "$images/io.containerd.metadata.v1.bolt" ] && [ -e "$state/containerd.toml" ] || return 0
   { echo "disabled_plugins = ['io.containerd.grpc.v1.cri']"; cat "$state/containerd.toml"; } > "$state/forget.toml"
   mkdir -p "$state/log"
-  start containerd --config "$state/forget.toml"
-  await 20 containerd ctr version
-  ctr containers ls -q | xargs -r "$bin/ctr" --address "$sock" --namespace k8s.io containers rm > /dev/null
-  ctr leases ls -q | xargs -r -n 1 "$bin/ctr" --address "$sock" --namespace k8s.io leases rm > /dev/null
+  if ! (
+    start containerd --config "$state/forget.toml"
+    await 20 containerd ctr version
+    ctr containers ls -q | forget containers rm
+    ctr sandboxes ls | awk 'NR > 1 { print $1 }' | forget sandboxes rm --force
+    ctr leases ls -q | forget leases rm
+  ) 2> /dev/null; then
+    echo "cluster: the image store may still have containers in it; 'cluster clean' removes it" >&2
+  fi
   end_processes
+  rm -rf "$images"/io.containerd.grpc.v1.cri/{containers,sandboxes} "$images/io.containerd.runtime.v2.task/k8s.io"
+}
+
+forget() { # ctr's command; names on standard input
+  xargs -r -n 1 "$bin/ctr" --address "$sock" --namespace k8s.io "$@" > /dev/null
 }
 
 unmount() {
