@@ -1,12 +1,12 @@
 """Every sample ends as it says: trained, judged, registered, with its numbers in MLflow and Prometheus."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 from dropout_testing import cluster
 from dropout_testing.mlflow_client import ClusterMlflow
+from dropout_testing.processes import running
 from dropout_testing.prometheus import Prometheus
 
 
@@ -27,29 +27,30 @@ def assert_registered(job: cluster.TrainingJob, mlflow: ClusterMlflow) -> cluste
     return status
 
 
-def test_digits_cnn_from_manifest_to_version(namespace: str, mlflow: ClusterMlflow, metrics: Prometheus) -> None:
-    watch = subprocess.Popen(
-        ["kubectl", "get", "dtj", "-n", namespace, "-w", "--no-headers", "-o", "custom-columns=PHASE:.status.phase"],
-        stdout=subprocess.PIPE, text=True)
+def test_digits_cnn_from_manifest_to_version(namespace: str, mlflow: ClusterMlflow, metrics: Prometheus, tmp_path: Path) -> None:
+    told = tmp_path / "watch"
+    watching = ["kubectl", "get", "dtj", "-n", namespace, "-w", "--no-headers", "-o", "custom-columns=PHASE:.status.phase"]
+    with running(watching, told):
+        status = assert_digits_are_learnt(namespace, mlflow, metrics)
+    phases = list(dict.fromkeys(told.read_text().split()))
+    assert phases == [phase for phase in ("Pending", "Queued", "Starting", "Running", "Verifying", "Succeeded") if phase in phases]
+    assert {"Pending", "Starting", "Running", "Verifying", "Succeeded"} <= set(phases)
+    assert status["progress"]["metrics"]["test_accuracy"] >= 0.95
+
+
+def assert_digits_are_learnt(namespace: str, mlflow: ClusterMlflow, metrics: Prometheus) -> cluster.Object:
     job = cluster.apply_sample("digits-cnn", namespace)
     job.reaches("Running", "Verifying", "Succeeded")
     query = f'dropout_val_gap{{pod_namespace="{namespace}"}}'
     gap = cluster.eventually("the trainer's gap in Prometheus", lambda: metrics.query(query), 60)
     assert gap[0][0]["pod"].startswith("digits-cnn-1-")
     job.reaches("Succeeded")
-    watch.terminate()
     status = assert_registered(job, mlflow)
-
-    assert watch.stdout is not None
-    phases = list(dict.fromkeys(watch.stdout.read().split()))
-    assert phases == [phase for phase in ("Pending", "Queued", "Starting", "Running", "Verifying", "Succeeded") if phase in phases]
-    assert {"Pending", "Starting", "Running", "Verifying", "Succeeded"} <= set(phases)
-    assert status["progress"]["metrics"]["test_accuracy"] >= 0.95
-
     series = f'{{namespace="{namespace}",name="digits-cnn"}}'
     for name, metric in (("train_loss", "train_loss"), ("val_loss", "val_loss"), ("val_gap", "val_gap")):
         expected = status["progress"]["metrics"][metric]
         cluster.eventually(f"the final {name}", lambda: metrics.value(f"dropout_job_{name}{series}") == pytest.approx(expected), 30)  # noqa: B023
+    return status
 
 
 def test_the_run_holds_the_whole_plan_and_every_seed(namespace: str, mlflow: ClusterMlflow) -> None:

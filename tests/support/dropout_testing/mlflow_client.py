@@ -30,7 +30,7 @@ class ClusterMlflow:
     def acting_as(self, username: str, password: str) -> "ClusterMlflow":
         return ClusterMlflow(self.url, username, password)
 
-    def request(self, method: str, path: str, body: Any = None, **query: str) -> dict[str, Any]:
+    def request(self, method: str, path: str, body: Any = None, /, **query: str) -> dict[str, Any]:
         """JSON of an API path as `2.0/mlflow/runs/get`. Raises urllib's HTTPError."""
         login = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
         url = f"{self.url}/api/{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
@@ -42,7 +42,7 @@ class ClusterMlflow:
             result: dict[str, Any] = json.loads(answer.read() or b"{}")
             return result
 
-    def refuses(self, method: str, path: str, body: Any = None, **query: str) -> bool:
+    def refuses(self, method: str, path: str, body: Any = None, /, **query: str) -> bool:
         """Whether the server says 403."""
         try:
             self.request(method, path, body, **query)
