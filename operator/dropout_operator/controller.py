@@ -21,7 +21,7 @@ from dropout_operator.objects import Object
 from dropout_operator.observe import Observer
 from dropout_operator.planning import plan
 from dropout_operator.settings import Settings
-from dropout_operator.tracking import Tracking, TrackingError
+from dropout_operator.tracking import ActiveRun, Tracking, TrackingError
 from dropout_operator.workqueue import WorkQueue
 from dropout_operator.world import World
 
@@ -161,7 +161,8 @@ class Controller:
                 asyncio.get_running_loop().call_later(10.0, self._sweep.set)
 
     async def sweep(self) -> None:
-        """Ends the MLflow runs and verify Jobs of jobs that are gone.
+        """Ends the MLflow runs and verify Jobs of jobs that are gone, and runs that a job has beside its own: a request to
+        MLflow that was given up may have been done all the same.
 
         Runs and Jobs are listed before the training jobs: each was made for one that existed, so one that is missing from
         the later list was deleted.
@@ -169,14 +170,28 @@ class Controller:
         runs = await self.tracking.active_runs()
         selector = f"{Label.STAGE}={Stage.VERIFY}"
         verifiers = [raw async for raw in self.kube.list(jobs_path(self.settings.namespace), labelSelector=selector)]
-        alive = {raw["metadata"]["uid"] async for raw in self.kube.list(training_jobs_path())}
+        alive = {raw["metadata"]["uid"]: _run_id(raw) async for raw in self.kube.list(training_jobs_path())}
         for raw in verifiers:
             if raw["metadata"]["labels"].get(Label.UID) not in alive:
                 await self.kube.delete(jobs_path(self.settings.namespace, raw["metadata"]["name"]), raw["metadata"]["uid"])
         for run in runs:
-            if run.job_uid not in alive:
-                await self.tracking.end_run(run.id, "KILLED", "Deleted", "the training job was deleted before it ended")
-                logger.info("MLflow run %s is KILLED: its training job was deleted", run.id)
+            why = _orphaned(run, alive)
+            if why is not None:
+                await self.tracking.end_run(run.id, "KILLED", "Deleted", why)
+                logger.info("MLflow run %s is KILLED: %s", run.id, why)
+
+
+def _run_id(raw: Object) -> str | None:
+    run_id: str | None = raw.get("status", {}).get("run", {}).get("id")
+    return run_id
+
+
+def _orphaned(run: ActiveRun, alive: dict[str, str | None]) -> str | None:
+    """Why nobody will end this run, None where somebody will. A job that has no run yet may be about to take this one."""
+    if run.job_uid not in alive:
+        return "the training job was deleted before it ended"
+    own = alive[run.job_uid]
+    return f"the training job's run is {own}" if own not in (None, run.id) else None
 
 
 def _found_out(world: World) -> tuple[object, ...]:

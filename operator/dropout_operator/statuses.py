@@ -1,7 +1,7 @@
 """Status as a value that changes by making a new one."""
 
-from datetime import datetime
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from dropout_api.names import Condition

@@ -44,7 +44,7 @@ class Tracking:
 
     def __init__(self, settings: Settings, cluster: str) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", REQUEST_SECONDS)
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # the client would repeat a POST that was done and not answered
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         from mlflow.tracking import MlflowClient  # slow to import, and only after the environment is set
 
@@ -80,6 +80,13 @@ class Tracking:
             raise TrackingError(_short(error)) from error
 
     def _ensure_run(self, job: JobRef, experiment: str) -> RunStatus:
+        try:
+            return self._find_or_create_run(job, experiment)
+        except Exception:
+            self._experiments.pop(experiment, None)  # it may have been deleted under us
+            raise
+
+    def _find_or_create_run(self, job: JobRef, experiment: str) -> RunStatus:
         experiment_id = self._ensure_experiment(experiment, job.namespace)
         runs = self._client.search_runs([experiment_id], f"tags.`{Tag.UID}` = '{job.uid}'", order_by=["attributes.start_time ASC"])
         for duplicate in runs[1:]:

@@ -41,6 +41,7 @@ class FaultProxy:
     port: int = field(default_factory=free_port)
     faults: list[Fault] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
+    _watches: list[web.Request] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -55,10 +56,17 @@ class FaultProxy:
     def heal(self) -> None:
         self.faults.clear()
 
+    def cut_watches(self) -> None:
+        """Drops the connection of every watch that is open now."""
+        for request in list(self._watches):
+            request.task.get_loop().call_soon_threadsafe(_cut, request)
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         path = str(request.rel_url)
         self.seen.append((request.method, path))
         fault = next((fault for fault in self.faults if fault.matches(request.method, path)), None)
+        if fault is None and "watch" in request.query:
+            return await self._watch(request)
         if fault is None:
             return await self._forward(request)
         fault.hits += 1
@@ -78,6 +86,13 @@ class FaultProxy:
                 return _cut(request)
             case "truncate":
                 return await self._forward(request, cut=True)
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        self._watches.append(request)
+        try:
+            return await self._forward(request)
+        finally:
+            self._watches.remove(request)
 
     async def _forward(self, request: web.Request, cut: bool = False) -> web.StreamResponse:
         response = web.StreamResponse()

@@ -1,7 +1,7 @@
 """`python -m dropout_testing.killable_operator`: the operator, killed with SIGKILL at chosen actions and started again each time.
 
-A job chooses by its annotation `test/kill`, as `CreateJob/before/2`: before its second CreateJob. Each point kills once. The
-process is forked from one that has imported everything, so that a restart takes less than a second.
+A job chooses by its name: `createjob-before-2` kills before its second CreateJob. Each point kills once. The operator is forked
+from a process that has imported everything, so that a restart takes less than a second.
 """
 
 import asyncio
@@ -24,16 +24,14 @@ perform = Executor.perform
 
 
 def point_of(name: str) -> tuple[str, str, int]:
-    """`createjob-before-2-x` gives CreateJob's lower-case name, the side and the number."""
-    kind, side, number, *_ = name.split("-")
+    """`createjob-before-2` gives CreateJob's lower-case name, the side and the number."""
+    kind, side, number = name.split("-")
     return kind, side, int(number)
 
 
 async def perform_or_die(self: Executor, action: Action, world: World) -> World:
     """Counts the job's actions over all lives of the operator, in a file: one line for each that was begun."""
     name = world.job.ref.name
-    if name.count("-") < 2:
-        return await perform(self, action, world)
     kind, side, number = point_of(name)
     begun = FIRED / f"{name}.begun"
     with begun.open("a") as log:

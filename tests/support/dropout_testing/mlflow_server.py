@@ -77,7 +77,7 @@ def mlflow_server(folder: Path, port: int | None = None) -> Iterator[MlflowServe
         "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
     ]
     with running(command, folder / "mlflow.log", environment) as process:
-        wait_until("MLflow", lambda: _healthy(server.url), 120, process)
+        wait_until("MLflow", lambda: _healthy(server.url), 240, process)
         yield server
 
 

@@ -1,0 +1,94 @@
+"""The API server itself refuses a wrong manifest, with no operator there, and its words name the field."""
+
+from typing import Any
+
+import pytest
+from dropout_testing.control_plane import ControlPlane
+from dropout_testing.jobs import collection, manifest, refused
+
+DATA = {"factory": "sklearn", "args": {"name": "digits"}}
+VOLUME = {"name": "data", "emptyDir": {}}
+
+
+def env(*names: str) -> dict[str, Any]:
+    return {"podTemplate": {"env": [{"name": name, "value": "x"} for name in names]}}
+
+
+def volume(**source: Any) -> dict[str, Any]:
+    return {"podTemplate": {"volumes": [{"name": "data", **source}]}}
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("misspelt field", {"droput": {"rate": 0.5}}, "spec.droput"),
+    ("misspelt leaf", {"training": {"batchsize": 8}}, "spec.training.batchsize"),
+    ("misspelt rule", {"dropout": {"layers": [{"rate": 0.1, "matches": "*"}]}}, "spec.dropout.layers[0].matches"),
+    ("a rate of one", {"dropout": {"rate": 1.0}}, "spec.dropout.rate"),
+    ("a rate above one", {"dropout": {"layers": [{"rate": 1.5}]}}, "spec.dropout.layers[0].rate"),
+    ("a negative rate", {"dropout": {"rate": -0.1}}, "spec.dropout.rate"),
+    ("a rate that is text", {"dropout": {"rate": "0.5"}}, "spec.dropout.rate"),
+    ("a rule without a rate", {"dropout": {"layers": [{"match": "*"}]}}, "spec.dropout.layers[0].rate"),
+    ("an unknown kind", {"dropout": {"layers": [{"kind": "Gaussian", "rate": 0.1}]}}, "spec.dropout.layers[0].kind"),
+    ("an unknown optimiser", {"training": {"optimizer": {"name": "Lion"}}}, "spec.training.optimizer.name"),
+    ("a learning rate of zero", {"training": {"optimizer": {"learningRate": 0}}}, "spec.training.optimizer.learningRate"),
+    ("no epochs", {"training": {"epochs": 0}}, "spec.training.epochs"),
+    ("half an epoch", {"training": {"epochs": 1.5}}, "spec.training.epochs"),
+    ("a seed below zero", {"seed": -1}, "spec.seed"),
+    ("a seed beyond 32 bits", {"seed": 2**32}, "spec.seed"),
+    ("determinism as YAML's boolean", {"determinism": False}, "spec.determinism"),
+    ("no model", {"model": None}, "spec.model"),
+    ("no factory", {"model": {}}, "spec.model.factory"),
+    ("a factory that is a path", {"model": {"factory": "../model.py"}}, "spec.model.factory"),
+    ("a gate without a bound", {"gate": [{"metric": "accuracy"}]}, "spec.gate[0]"),
+    ("a gate that nothing passes", {"gate": [{"metric": "loss", "min": 2, "max": 1}]}, "spec.gate[0]"),
+    ("an unknown metric", {"gate": [{"metric": "f1", "min": 0.5}]}, "spec.gate[0].metric"),
+    ("an alias that MLflow keeps", {"export": {"alias": "latest"}}, "spec.export.alias"),
+    ("an experiment of another tenant", {"tracking": {"experiment": "a/../b"}}, "spec.tracking.experiment"),
+    ("a model name with a slash", {"export": {"model": "team/model"}}, "spec.export.model"),
+    ("the platform's variable", env("DROPOUT_TASK"), "spec.podTemplate.env[0].name"),
+    ("MLflow's variable", env("FINE", "MLFLOW_TRACKING_URI"), "spec.podTemplate.env[1].name"),
+    ("a volume from the host", volume(hostPath={"path": "/"}), "hostPath"),
+    ("a volume of two sources", volume(emptyDir={}, configMap={"name": "a"}), "spec.podTemplate.volumes[0]"),
+    ("a volume of no source", volume(), "spec.podTemplate.volumes[0]"),
+    ("the host's network", {"podTemplate": {"hostNetwork": True}}, "spec.podTemplate.hostNetwork"),
+    ("containers of one's own", {"podTemplate": {"containers": []}}, "spec.podTemplate.containers"),
+    ("a security context", {"podTemplate": {"securityContext": {}}}, "spec.podTemplate.securityContext"),
+    ("a deadline of zero", {"activeDeadlineSeconds": 0}, "spec.activeDeadlineSeconds"),
+    ("a negative time to live", {"ttlSecondsAfterFinished": {"failed": -1}}, "spec.ttlSecondsAfterFinished.failed"),
+]
+
+
+@pytest.mark.parametrize(("spec", "field"), [(spec, field) for _, spec, field in WRONG], ids=[name for name, _, _ in WRONG])
+def test_refuses(spec: dict[str, Any], field: str, plane: ControlPlane, namespace: str) -> None:
+    assert field in refused(plane, namespace, manifest("wrong", **spec))
+
+
+@pytest.mark.parametrize("name", ["x" * 53, "dotted.name"])
+def test_refuses_a_name_that_cannot_name_its_jobs(name: str, plane: ControlPlane, namespace: str) -> None:
+    assert "metadata.name" in refused(plane, namespace, manifest(name))
+
+
+def test_refuses_a_manifest_without_a_spec(plane: ControlPlane, namespace: str) -> None:
+    body = {name: value for name, value in manifest("empty").items() if name != "spec"}
+
+    assert "spec" in refused(plane, namespace, body)
+
+
+def test_takes_the_longest_name(plane: ControlPlane, namespace: str) -> None:
+    made = plane.request("POST", collection(namespace), manifest("x" * 52))
+
+    assert made["status"]["phase"] == "Pending"
+
+
+def test_fills_in_the_defaults(plane: ControlPlane, namespace: str) -> None:
+    spec = plane.request("POST", collection(namespace), manifest("bare"))["spec"]
+
+    assert (spec["seed"], spec["determinism"], spec["suspend"]) == (42, "WarnOnly", False)
+    assert spec["training"]["optimizer"] == {"learningRate": 0.001, "momentum": 0.9, "name": "AdamW", "weightDecay": 0.01}
+
+
+def test_a_user_cannot_set_status_with_the_manifest(plane: ControlPlane, namespace: str) -> None:
+    forged = manifest("forged") | {"status": {"phase": "Succeeded", "model": {"name": "a", "version": "1", "uri": "models:/a/1"}}}
+
+    status = plane.request("POST", collection(namespace), forged)["status"]
+
+    assert (status["phase"], "model" in status) == ("Pending", False)

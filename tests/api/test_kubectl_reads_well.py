@@ -1,0 +1,87 @@
+"""What people see, with the kubectl they have."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from dropout_testing.control_plane import ControlPlane
+from dropout_testing.jobs import Job, create
+from dropout_testing.operators import ROOT
+
+from dropout_api.spec import JobSpec
+
+Kubectl = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def kubectl(binaries: Path, plane: ControlPlane) -> Kubectl:
+    program, config = binaries / "kubectl", plane.kubeconfig()
+    if not program.exists():
+        pytest.fail(f"no kubectl in {binaries}")
+
+    def run(*arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        done = subprocess.run(
+            [program, "--kubeconfig", config, "--cache-dir", plane.folder / "cache", *arguments],
+            input=stdin, capture_output=True, text=True, timeout=120, check=False,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout if check else done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture
+def finished(operator: object, plane: ControlPlane, namespace: str) -> Job:
+    job = create(plane, namespace, "digits")
+    job.trains()
+    job.is_verified()
+    job.reaches("Succeeded")
+    job.closes()
+    return job
+
+
+def test_get_wait_describe(kubectl: Kubectl, finished: Job, namespace: str) -> None:
+    header, row = kubectl("get", "dtj", "-n", namespace).splitlines()
+    assert header.split() == ["NAME", "PHASE", "PROGRESS", "VAL-GAP", "MODEL", "RESTARTS", "AGE"]
+    assert row.split()[:3] == ["digits", "Succeeded", "100"]
+    assert "models:/team.digits/1" in row
+    assert "MESSAGE" in kubectl("get", "dtj", "-n", namespace, "-o", "wide")
+
+    assert "condition met" in kubectl("wait", "--for=condition=Complete", "dtj/digits", "-n", namespace, "--timeout=30s")
+
+    described = kubectl("describe", "dtj", "digits", "-n", namespace)
+    assert all(reason in described.split("Events:")[1] for reason in ("RunCreated", "TrainingStarted", "Trained", "ModelRegistered"))
+
+
+def test_all_lists_training_jobs(kubectl: Kubectl, plane: ControlPlane, namespace: str) -> None:
+    create(plane, namespace, "listed", suspend=True)
+
+    assert "listed" in kubectl("get", "all", "-n", namespace)
+
+
+@pytest.mark.parametrize(("field", "says"), [
+    ("dtj", "DropoutTrainingJob"), ("dtj.spec", "Immutable but for"), ("dtj.spec.dropout", "first match wins"),
+    ("dtj.spec.dropout.layers.rate", "Probability that an element"), ("dtj.spec.seed", "every random stream"),
+    ("dtj.spec.suspend", "starts over from the first epoch"), ("dtj.status.phase", "enum: Pending, Queued"),
+    ("dtj.spec.gate", "cannot be switched off"),
+])
+def test_explain_tells_what_a_field_does(field: str, says: str, kubectl: Kubectl) -> None:
+    assert says in " ".join(kubectl("explain", field).split())
+
+
+@pytest.mark.parametrize("sample", sorted((ROOT / "crds/samples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_sample_is_taken_as_it_stands(sample: Path, kubectl: Kubectl, namespace: str) -> None:
+    kubectl("apply", "-n", namespace, "-f", str(sample), "--validate=strict")
+    stored = json.loads(kubectl("get", "dtj", "-n", namespace, "-o", "json"))["items"][0]["spec"]
+    (job,) = [document for document in yaml.safe_load_all(sample.read_text()) if document["kind"] == "DropoutTrainingJob"]
+
+    assert JobSpec.model_validate(stored) == JobSpec.model_validate(job["spec"])
+
+
+def test_a_wrong_sample_is_refused_with_the_field(kubectl: Kubectl, namespace: str) -> None:
+    text = (ROOT / "crds/samples/digits-cnn.yaml").read_text().replace("rate: 0.25", "rate: 1.25")
+
+    assert "spec.dropout.rate" in kubectl("apply", "-n", namespace, "-f", "-", stdin=text, check=False)
