@@ -77,6 +77,16 @@ def test_at(write: str, after: bool, client: MlflowClient, given: Given, sound: 
     assert len(client.search_logged_models([experiment.experiment_id], ours)) == 1
 
 
+def test_and_a_later_release_with_other_serving_code_still_finds_it(
+    client: MlflowClient, given: Given, sound: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = given(sound, "upgraded")
+    before = verify(task, client)
+    monkeypatch.setattr(register, "code_tag", lambda: {register.CODE_DIGEST: "0" * 64})
+
+    assert verify(task, client) == before
+
+
 def test_and_of_two_that_ran_at_the_same_moment_the_lower_version_wins(client: MlflowClient, given: Given, sound: Path) -> None:
     task = given(sound, "race")
     verify(task, client)

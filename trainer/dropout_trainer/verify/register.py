@@ -16,6 +16,9 @@ from dropout_trainer.gate.candidate import sha256
 from dropout_trainer.verify.package import CODE
 from dropout_trainer.verify.patience import error_code, persist
 
+CODE_DIGEST = "dropout.code_sha256"
+"""Tag of a copy and its version: SHA-256 of the serving code in it, which may be an earlier release's when it is found again."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -30,7 +33,7 @@ class Order:
     run_id: str
     """The training run."""
     tags: dict[str, str]
-    """For the run, the copy and the version; holds UID and DIGEST, by which they are found again."""
+    """For the run, the copy and the version; holds UID, RUN_ID and DIGEST, by which they are found again."""
     description: str
     alias: str | None = None
 
@@ -85,10 +88,10 @@ def register(client: Any, experiment_id: str, own_run: str, order: Order, build:
     version = find_version(client, order)
     if version is None:
         copy = ensure_copy(client, experiment_id, own_run, order, build)
-        compare(client, f"models:/{copy}", order.tags[Tag.DIGEST], folder / "copy")
+        compare(client, f"models:/{copy}", code_tag() | order.tags, folder / "copy")
         version = ensure_version(client, copy, order)
     number = str(version.version)
-    compare(client, f"models:/{order.model}/{number}", order.tags[Tag.DIGEST], folder / "version")
+    compare(client, f"models:/{order.model}/{number}", version.tags, folder / "version")
     if order.alias:
         move_alias(client, order.model, order.alias, number)
     return number
@@ -113,11 +116,14 @@ def find_version(client: Any, order: Order) -> Any | None:
 
 
 def ensure_copy(client: Any, experiment_id: str, own_run: str, order: Order, build: Callable[[], Path]) -> str:
-    """Id of the logged model that holds our copy, complete and READY."""
+    """Id of the logged model that holds our copy with this release's serving code, complete and READY."""
+    code = code_tag()
+    query = f"{order.filter} and tags.`{CODE_DIGEST}` = '{code[CODE_DIGEST]}'"
+
     def find_or_create() -> Any:
-        found = client.search_logged_models([experiment_id], order.filter)
+        found = client.search_logged_models([experiment_id], query)
         complete = [copy for copy in found if str(copy.status) == "READY"]
-        return next(iter(complete or found), None) or client.create_logged_model(experiment_id, order.title, own_run, order.tags)
+        return next(iter(complete or found), None) or client.create_logged_model(experiment_id, order.title, own_run, order.tags | code)
 
     copy = persist(find_or_create)
     if str(copy.status) != "READY":
@@ -131,7 +137,7 @@ def ensure_version(client: Any, copy: str, order: Order) -> Any:
     """The version made from the copy. Its tags come with it in one request, so no version is ever without them."""
     def step() -> Any:
         return find_version(client, order) or client.create_model_version(
-            order.model, f"models:/{copy}", run_id=order.run_id, tags=order.tags, description=order.description, model_id=copy,
+            order.model, f"models:/{copy}", run_id=order.run_id, tags=order.tags | code_tag(), description=order.description, model_id=copy,
             await_creation_for=30)
 
     created = persist(step)
@@ -141,8 +147,13 @@ def ensure_version(client: Any, copy: str, order: Order) -> Any:
     return winner
 
 
-def compare(client: Any, uri: str, digest: str, folder: Path) -> None:
-    """What MLflow gives back under `uri` is what was checked: the program by the verdict's digest, the code by our own file.
+def code_tag() -> dict[str, str]:
+    """The tag that binds a copy to the serving code of this release."""
+    return {CODE_DIGEST: sha256(Path(__file__).with_name(CODE))}
+
+
+def compare(client: Any, uri: str, tags: dict[str, str], folder: Path) -> None:
+    """What MLflow gives back under `uri` is what was checked: program and serving code have the digests in `tags`.
 
     Raises StageFailure CopyDiffers when it is not.
     """
@@ -150,7 +161,7 @@ def compare(client: Any, uri: str, digest: str, folder: Path) -> None:
 
     folder.mkdir()
     persist(lambda: download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=client.tracking_uri))
-    for path, expected in ((f"artifacts/{PROGRAM}", digest), (CODE, sha256(Path(__file__).with_name(CODE)))):
+    for path, expected in ((f"artifacts/{PROGRAM}", tags[Tag.DIGEST]), (CODE, tags[CODE_DIGEST])):
         if not (folder / path).is_file() or sha256(folder / path) != expected:
             raise StageFailure("CopyDiffers", f"{path} of {uri} is not what the gate has passed", ExitCode.TRACKING_UNAVAILABLE)
 
