@@ -4,6 +4,7 @@ Input: a manifest, and what a kubelet would write. Output: what the API server a
 """
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,11 @@ from dropout_testing.operators import ROOT, OperatorProcess, operating
 from dropout_testing.processes import wait_until
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def pytest_configure() -> None:
+    """A session that is told to end takes its servers along."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ def begin(world: World) -> Plan:
     """A new attempt, once nothing of the one before is left."""
     job, run = world.job, world.run
     assert run is not None
-    if world.training():
-        return Plan((), LOOK_AGAIN_SECONDS)
+    if world.training():  # whoever was to delete it may have been cut off before
+        return Plan(_give_up(world), LOOK_AGAIN_SECONDS)
     number = len(job.status.attempts) + 1
     began = job.status.start_time or world.now
     status = update(job.status, phase=Phase.STARTING, run=run, message=diagnosis.STARTING, start_time=began)
@@ -62,6 +62,11 @@ def suspend(world: World) -> Plan:
     if status.attempts and status.attempts[-1].end_time is None:
         new = with_attempt(new, reason="Suspended", end_time=world.now)
     written = write(world, new, event(world, "Suspended", "no training pod runs"))
-    stop = tuple(DeleteJob(world.job.ref.namespace, child.name, child.uid) for child in world.training() if not child.deleting)
+    stop = _give_up(world)
     mark = (MarkRun(status.run.id, "SCHEDULED"),) if written and status.run else ()
     return Plan((*written, *stop, *mark), LOOK_AGAIN_SECONDS if stop else None)
+
+
+def _give_up(world: World) -> tuple[Action, ...]:
+    """Deletes the Jobs of attempts that are over, whether they still run or not."""
+    return tuple(DeleteJob(child.namespace, child.name, child.uid) for child in world.training() if not child.deleting)
