@@ -88,18 +88,20 @@ def follow(job: cluster.TrainingJob, server: Prometheus | None = None) -> dict[s
             closed = job.condition("RunClosed").get("status") == "True" or "run" not in status
             if (status.get("phase") in cluster.TERMINAL and closed) or time.monotonic() > end:
                 return status
-            time.sleep(0.5)  # the pace of the picture
+            time.sleep(1.0)  # the pace of the picture
 
 
 def picture(job: cluster.TrainingJob, status: dict[str, Any], server: Prometheus | None) -> Table:
+    """What `kubectl get dtj` shows, and beside it the gap as Prometheus has it now."""
     progress = status.get("progress", {})
     metrics = progress.get("metrics", {})
-    table = Table("job", "phase", "epoch", "train loss", "val loss", "gap", "gap in Prometheus", "message")
+    caption = status.get("message", "").splitlines()[:1]
+    names = ("job", "phase", "epoch", "train", "val", "gap", "in Prometheus")
+    table = Table(*names, caption=caption[0] if caption else None, caption_justify="left")
     live_gap = server.value(f'dropout_val_gap{{pod_namespace="{NAMESPACE}"}}') if server else None
-    table.add_row(
-        job.name, str(status.get("phase", "")), f"{progress['epoch']}/{progress['epochs']}" if progress else "",
-        *(number(metrics.get(name)) for name in ("train_loss", "val_loss", "val_gap")), number(live_gap), str(status.get("message", ""))[:60],
-    )
+    epoch = f"{progress['epoch']}/{progress['epochs']}" if progress else ""
+    losses = (number(metrics.get(name)) for name in ("train_loss", "val_loss", "val_gap"))
+    table.add_row(job.name, str(status.get("phase", "")), epoch, *losses, number(live_gap))
     return table
 
 
@@ -121,27 +123,34 @@ def as_prometheus_has_them(server: Prometheus) -> dict[str, float]:
 
 
 def tell(status: dict[str, Any], numbers: dict[str, float]) -> None:
-    """The end, for people."""
-    table = Table(show_header=False, box=None, padding=(0, 2))
-    table.add_row("phase", status.get("phase", "unknown"))
-    if "failure" in status:
-        table.add_row("failure", f"{status['failure']['reason']}: {status['failure']['message']}")
-    if "model" in status:
-        table.add_row("model", f"{status['model']['name']} version {status['model']['version']}")
-        table.add_row("test accuracy", f"{status['progress']['metrics']['test_accuracy']:.4f}, measured by the verifier")
-    if "run" in status:
-        table.add_row("run", status["run"]["url"])
-        if not LOCAL:
-            forward = f"kubectl port-forward -n {cluster.OPERATOR_NAMESPACE} service/{cluster.MLFLOW_SERVICE} 5000"
-            table.add_row("", f"after: {forward}")
-        password = (f"kubectl get secret -n {cluster.OPERATOR_NAMESPACE} {cluster.MLFLOW_ADMIN_SECRET} "
-                    "-o 'go-template={{.data.password | base64decode}}'")
-        table.add_row("sign in", f"as admin, password: {password}")
-        if LOCAL:
-            table.add_row("kubectl", f"export KUBECONFIG={os.environ['KUBECONFIG']}")
+    """The end, for people: one line for each thing, so that a URL or a command can be copied whole."""
+    for name, value in [*outcome(status), *ways_in(status)]:
+        console.print(f"[bold]{name:>14}[/]  {value}", soft_wrap=True, highlight=False)
     for name, value in numbers.items():
-        table.add_row(f"{name.replace('_', ' ')}", f"{value:.4f}, as Prometheus returned it")
-    console.print(table)
+        console.print(f"[bold]{name.replace('_', ' '):>14}[/]  {value:.4f}, as Prometheus returned it", highlight=False)
+
+
+def outcome(status: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = [("phase", status.get("phase", "unknown"))]
+    if "failure" in status:
+        lines.append(("failure", f"{status['failure']['reason']}: {status['failure']['message']}"))
+    if "model" in status:
+        lines.append(("model", f"{status['model']['name']} version {status['model']['version']}"))
+        lines.append(("test accuracy", f"{status['progress']['metrics']['test_accuracy']:.4f}, measured by the verifier"))
+    return lines
+
+
+def ways_in(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """The run's page and how to sign in."""
+    if "run" not in status:
+        return []
+    namespace, lines = cluster.OPERATOR_NAMESPACE, [("run", status["run"]["url"])]
+    if LOCAL:
+        lines.append(("kubectl", f"export PATH={os.environ['CLUSTER_BIN']}:$PATH KUBECONFIG={os.environ['KUBECONFIG']}"))
+    else:
+        lines.append(("", f"after: kubectl port-forward -n {namespace} service/{cluster.MLFLOW_SERVICE} 5000"))
+    password = f"kubectl get secret -n {namespace} {cluster.MLFLOW_ADMIN_SECRET} -o 'go-template={{{{.data.password | base64decode}}}}'"
+    return [*lines, ("sign in", f"admin, with the password of: {password}")]
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ class Tag(StrEnum):
     MESSAGE = "dropout.message"
     RUN_ID = "dropout.run_id"
     DIGEST = "dropout.sha256"  # of the exported eval program
+    CODE_DIGEST = "dropout.code_sha256"  # of the code that serves it
     SEED = "dropout.seed"
     PLAN = "dropout.plan"
     VERDICT = "dropout.verdict"

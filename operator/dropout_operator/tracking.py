@@ -92,11 +92,18 @@ class Tracking:
         for duplicate in runs[1:]:
             self._client.set_terminated(duplicate.info.run_id, "KILLED")
         run_id = runs[0].info.run_id if runs else self._create_run(job, experiment_id)
-        url = f"{self._settings.mlflow_public_url}/#/experiments/{experiment_id}/runs/{run_id}"
-        return RunStatus(id=run_id, experiment_id=experiment_id, url=url)
+        return RunStatus(id=run_id, experiment_id=experiment_id, url=self._page(experiment_id, run_id))
+
+    def _page(self, experiment_id: str, run_id: str) -> str:
+        """The run's page. A server with workspaces shows its list of workspaces to a link that names none."""
+        workspace = "?workspace=default&workflowType=machine_learning" if self._settings.mlflow_auth else ""
+        return f"{self._settings.mlflow_public_url}/#/experiments/{experiment_id}/runs/{run_id}{workspace}"
 
     def _create_run(self, job: JobRef, experiment_id: str) -> str:
-        tags = {Tag.CLUSTER: job.cluster, Tag.UID: job.uid, Tag.NAMESPACE: job.namespace, Tag.NAME: job.name}
+        tags = {
+            Tag.CLUSTER: job.cluster, Tag.UID: job.uid, Tag.NAMESPACE: job.namespace, Tag.NAME: job.name,
+            "mlflow.source.name": f"dropouttrainingjob/{job.name} -n {job.namespace}", "mlflow.source.type": "JOB",
+        }
         run = self._client.create_run(experiment_id, tags={str(key): value for key, value in tags.items()}, run_name=job.name)
         self._client.update_run(run.info.run_id, "SCHEDULED")
         return str(run.info.run_id)
@@ -142,6 +149,7 @@ class Tracking:
     def _end_run(self, run_id: str, state: str, phase: str, message: str) -> None:
         self._client.set_tag(run_id, str(Tag.PHASE), phase)
         self._client.set_tag(run_id, str(Tag.MESSAGE), message[:MAX_TAG])
+        self._client.set_tag(run_id, "mlflow.note.content", f"**{phase}**: {message[:MAX_TAG]}")
         self._client.set_terminated(run_id, state)
 
     def _active_runs(self) -> list[ActiveRun]:

@@ -33,7 +33,8 @@ def test_mlflow_metrics_and_tags() -> None:
     }
     assert set(names.Tag) == {
         "dropout.cluster", "dropout.uid", "dropout.namespace", "dropout.name", "dropout.attempt", "dropout.phase", "dropout.message",
-        "dropout.run_id", "dropout.sha256", "dropout.seed", "dropout.plan", "dropout.verdict", "dropout.gate_version", "dropout.image",
+        "dropout.run_id", "dropout.sha256", "dropout.code_sha256", "dropout.seed", "dropout.plan", "dropout.verdict",
+        "dropout.gate_version", "dropout.image",
     }
 
 

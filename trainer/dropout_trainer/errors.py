@@ -3,7 +3,7 @@
 from dropout_api.names import ExitCode
 
 
-class StageFailure(Exception):
+class StageFailure(Exception):  # noqa: N818 - it is how a stage ends, told in the report
     """A stage cannot go on: a CamelCase reason for machines, one line with the remedy for people, an exit code by kind."""
 
     def __init__(self, reason: str, message: str, exit_code: ExitCode) -> None:

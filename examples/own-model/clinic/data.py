@@ -2,8 +2,9 @@
 
 import numpy as np
 import torch
-from dropout_trainer.data import Data, Split
 from sklearn.datasets import load_diabetes
+
+from dropout_trainer.data import Data, Split
 
 
 def progression(threshold: float, seed: int) -> Data:

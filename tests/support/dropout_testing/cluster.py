@@ -47,7 +47,7 @@ def items(kind: str, namespace: str, selector: str = "") -> list[Object]:
     return found
 
 
-def eventually(what: str, probe: Callable[[], Any], seconds: float = 120, pause: float = 0.5) -> Any:
+def eventually(what: str, probe: Callable[[], Any], seconds: float = 120, pause: float = 1.0) -> Any:
     """The first true value of `probe`, or a failure that says what was waited for and what was last seen."""
     end, last = time.monotonic() + seconds, None
     while time.monotonic() < end:

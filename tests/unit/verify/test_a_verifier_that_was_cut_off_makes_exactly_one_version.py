@@ -82,7 +82,7 @@ def test_and_a_later_release_with_other_serving_code_still_finds_it(
 ) -> None:
     task = given(sound, "upgraded")
     before = verify(task, client)
-    monkeypatch.setattr(register, "code_tag", lambda: {register.CODE_DIGEST: "0" * 64})
+    monkeypatch.setattr(register, "code_tag", lambda: {Tag.CODE_DIGEST: "0" * 64})
 
     assert verify(task, client) == before
 

@@ -16,7 +16,6 @@ from dropout_trainer.gate.candidate import sha256
 from dropout_trainer.verify.package import CODE
 from dropout_trainer.verify.patience import error_code, persist
 
-CODE_DIGEST = "dropout.code_sha256"
 """Tag of a copy and its version: SHA-256 of the serving code in it, which may be an earlier release's when it is found again."""
 
 
@@ -118,7 +117,7 @@ def find_version(client: Any, order: Order) -> Any | None:
 def ensure_copy(client: Any, experiment_id: str, own_run: str, order: Order, build: Callable[[], Path]) -> str:
     """Id of the logged model that holds our copy with this release's serving code, complete and READY."""
     code = code_tag()
-    query = f"{order.filter} and tags.`{CODE_DIGEST}` = '{code[CODE_DIGEST]}'"
+    query = f"{order.filter} and tags.`{Tag.CODE_DIGEST}` = '{code[Tag.CODE_DIGEST]}'"
 
     def find_or_create() -> Any:
         found = client.search_logged_models([experiment_id], query)
@@ -149,7 +148,7 @@ def ensure_version(client: Any, copy: str, order: Order) -> Any:
 
 def code_tag() -> dict[str, str]:
     """The tag that binds a copy to the serving code of this release."""
-    return {CODE_DIGEST: sha256(Path(__file__).with_name(CODE))}
+    return {Tag.CODE_DIGEST: sha256(Path(__file__).with_name(CODE))}
 
 
 def compare(client: Any, uri: str, tags: dict[str, str], folder: Path) -> None:
@@ -161,7 +160,7 @@ def compare(client: Any, uri: str, tags: dict[str, str], folder: Path) -> None:
 
     folder.mkdir()
     persist(lambda: download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=client.tracking_uri))
-    for path, expected in ((f"artifacts/{PROGRAM}", tags[Tag.DIGEST]), (CODE, tags[CODE_DIGEST])):
+    for path, expected in ((f"artifacts/{PROGRAM}", tags[Tag.DIGEST]), (CODE, tags[Tag.CODE_DIGEST])):
         if not (folder / path).is_file() or sha256(folder / path) != expected:
             raise StageFailure("CopyDiffers", f"{path} of {uri} is not what the gate has passed", ExitCode.TRACKING_UNAVAILABLE)
 
