@@ -168,7 +168,8 @@ class JobSpec(Wire):
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 42
     """The one seed from which every random stream (python, numpy, torch, shuffling) is derived. All are recorded."""
     determinism: Determinism = Determinism.WARN_ONLY
-    """Strict refuses operations that have no deterministic form, WarnOnly warns, Off leaves torch as it is."""
+    """Strict refuses operations that have no deterministic form, WarnOnly warns, "Off" leaves torch as it is; write it in
+    quotes, because YAML reads a bare Off as false."""
     image: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     """Image of the training pod; the platform's trainer image when not set. Derive yours from that one."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None

@@ -81,6 +81,26 @@ def test_a_sample_is_taken_as_it_stands(sample: Path, kubectl: Kubectl, namespac
     assert JobSpec.model_validate(stored) == JobSpec.model_validate(job["spec"])
 
 
+@pytest.mark.parametrize(("written", "read"), [
+    ("1e-3", 0.001), ("1E3", 1000), (".5", 0.5), ("+1", 1), ("0x10", 16), ("0o10", 8), ("010", 8), ("1_000", 1000), ("on", True),
+    ("yes", True), ("Off", False), ("n", False), ("~", None), ("Null", None), ("1:30", "1:30"), ("2026-01-01", "2026-01-01"), ('"1"', "1"),
+])
+def test_a_scalar_is_read_as_ever(written: str, read: object, kubectl: Kubectl) -> None:
+    """What any other reader of manifests must agree with; PyYAML does not in 1e-3 (text), 0o10 (text), 1:30 (90) and dates."""
+    text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\nvalue: {written}\n"
+    stored = json.loads(kubectl("create", "--dry-run=client", "--validate=false", "-o", "json", "-f", "-", stdin=text))["value"]
+
+    assert (stored, type(stored)) == (read, type(read))
+
+
+def test_a_learning_rate_may_have_an_exponent(kubectl: Kubectl, namespace: str) -> None:
+    text = (ROOT / "crds/samples/digits-cnn.yaml").read_text().replace("learningRate: 0.002", "learningRate: 1e-3")
+    kubectl("apply", "-n", namespace, "-f", "-", stdin=text)
+
+    stored = json.loads(kubectl("get", "dtj", "digits-cnn", "-n", namespace, "-o", "json"))
+    assert JobSpec.model_validate(stored["spec"]).training.optimizer.learning_rate == 0.001
+
+
 def test_a_wrong_sample_is_refused_with_the_field(kubectl: Kubectl, namespace: str) -> None:
     text = (ROOT / "crds/samples/digits-cnn.yaml").read_text().replace("rate: 0.25", "rate: 1.25")
 
