@@ -33,8 +33,8 @@ demo: $(VENV) images ## The main job on a real cluster: install, train digits-cn
 test: check api chart cluster-test e2e ## Every test, on real parts; needs Linux and root for the cluster's
 
 check: $(VENV) ## Lint, types, layers, unit and contract tests: under a minute
-	$(RUN)/ruff check .
-	$(RUN)/mypy
+	$(RUN)/ruff check --no-cache .
+	$(RUN)/mypy --cache-dir $(CACHE)/mypy
 	$(RUN)/lint-imports --no-cache
 	$(PYTEST) tests/unit tests/contract -q -n 2
 

@@ -93,7 +93,7 @@ class TrainingJob:
             return phase in phases
 
         eventually(f"{self.name} in {' or '.join(phases)}", arrived, seconds)
-        if self.phase in TERMINAL:
+        if self.phase in TERMINAL and "run" in self.status:
             eventually("the run to be closed", lambda: self.condition("RunClosed").get("status") == "True", 120)
         return self.status
 
