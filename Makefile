@@ -21,7 +21,7 @@ VENV := $(CACHE)/venv-$(shell cat pyproject.toml constraints.txt crds/dropout_ap
 RUN := $(VENV)/bin
 PYTEST := $(RUN)/pytest -p no:cacheprovider
 
-.PHONY: help demo test check unit api chart cluster-test e2e soak bench crds images cluster-build cluster-up cluster-down clean
+.PHONY: help demo test check trainer api chart cluster-test e2e soak bench crds images cluster-build cluster-up cluster-down clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,13 +30,16 @@ demo: $(VENV) images ## The main job on a real cluster: install, train digits-cn
 	@if [ $(CLUSTER) = local ]; then $(MAKE) --no-print-directory cluster-up; fi
 	$(RUN)/python hack/demo.py
 
-test: check api chart cluster-test e2e ## Every test, on real parts; needs Linux and root for the cluster's
+test: check trainer api chart cluster-test e2e ## Every test, on real parts; needs Linux and root for the cluster's
 
 check: $(VENV) ## Lint, types, layers, unit and contract tests: under a minute
 	$(RUN)/ruff check --no-cache .
 	$(RUN)/mypy --cache-dir $(CACHE)/mypy
 	$(RUN)/lint-imports --no-cache
 	$(PYTEST) tests/unit tests/contract -q -n 2
+
+trainer: $(VENV) ## The gate on broken and sound models; training and verifying against MLflow's own store
+	$(PYTEST) tests/gate tests/tracking -q -n 2
 
 api: $(VENV) cluster-build ## The operator against a real API server, with faults between them
 	$(PYTEST) tests/api -q

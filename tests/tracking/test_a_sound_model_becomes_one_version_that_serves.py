@@ -5,7 +5,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-import zoo
+from dropout_testing import zoo
 from mlflow import MlflowClient
 
 from dropout_api.candidate import PROGRAM

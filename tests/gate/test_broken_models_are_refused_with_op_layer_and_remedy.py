@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-import zoo
+from dropout_testing import zoo
 
 from dropout_trainer.gate.gate import examine
 from dropout_trainer.gate.verdict import Outcome

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import zoo
+from dropout_testing import zoo
 from mlflow import MlflowClient
 from torch import nn
 

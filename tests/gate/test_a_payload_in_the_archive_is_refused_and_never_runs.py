@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-import zoo
+from dropout_testing import zoo
 
 from dropout_api.candidate import PROGRAM
 from dropout_trainer.gate import archive

@@ -1,16 +1,13 @@
-import sys
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "gate"))  # zoo.py: pytest's importlib mode leaves helpers unimportable
-
-import zoo
+from dropout_testing import zoo
 from mlflow import MlflowClient
+from torch import nn
 
 from dropout_api.candidate import CANDIDATE_PATH
 from dropout_api.spec import JobSpec

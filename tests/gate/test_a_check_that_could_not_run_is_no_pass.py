@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-import zoo
+from dropout_testing import zoo
 
 from dropout_api.candidate import LayerMode
 from dropout_api.spec import QualityBar

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zoo
+from dropout_testing import zoo
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
