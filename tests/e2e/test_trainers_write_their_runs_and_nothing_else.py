@@ -1,7 +1,5 @@
 """The trainer's MLflow identity, tried with the very credentials that its pod had."""
 
-import urllib.error
-
 import pytest
 from dropout_testing import cluster
 from dropout_testing.mlflow_client import ClusterMlflow
@@ -39,8 +37,12 @@ def test_it_may_not_create_a_model_a_version_or_an_alias(trained: tuple[cluster.
 def test_it_may_not_touch_the_verified_copy(trained: tuple[cluster.TrainingJob, ClusterMlflow], mlflow: ClusterMlflow) -> None:
     job, trainer = trained
     (version,) = mlflow.versions(job.status["model"]["name"])
-    assert trainer.refuses("GET", "2.0/mlflow/runs/get", run_id=version["run_id"])
-    assert trainer.refuses("POST", "2.0/mlflow/runs/set-tag", {"run_id": version["run_id"], "key": "a", "value": "b"})
+    copy = version["source"].removeprefix("models:/")
+    assert mlflow.status("GET", f"2.0/mlflow/logged-models/{copy}") == 200
+    assert trainer.refuses("GET", f"2.0/mlflow/logged-models/{copy}")
+    assert trainer.refuses("PATCH", f"2.0/mlflow/logged-models/{copy}/tags", {"tags": [{"key": "dropout.verdict", "value": "mine"}]})
+    kept = mlflow.request("GET", f"2.0/mlflow/logged-models/{copy}")["model"]["info"]["experiment_id"]
+    assert trainer.refuses("POST", "2.0/mlflow/runs/create", {"experiment_id": kept})
 
 
 def test_it_may_not_read_another_namespaces_run(trained: tuple[cluster.TrainingJob, ClusterMlflow], namespace: str) -> None:
@@ -53,6 +55,4 @@ def test_it_may_not_read_another_namespaces_run(trained: tuple[cluster.TrainingJ
 
 
 def test_a_wrong_password_opens_nothing(mlflow: ClusterMlflow) -> None:
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        mlflow.acting_as("trainer.default", "guess").request("POST", "2.0/mlflow/experiments/search", {"max_results": 1})
-    assert refused.value.code == 401
+    assert mlflow.acting_as("trainer.default", "guess").status("POST", "2.0/mlflow/experiments/search", {"max_results": 1}) == 401

@@ -62,6 +62,7 @@ class ControlPlane:
             return self.request("GET", path)
         except urllib.error.HTTPError as error:
             if error.code == 404:
+                error.close()
                 return None
             raise
 
@@ -75,7 +76,8 @@ class ControlPlane:
         """Whether a collection can be listed yet: a new CRD's answers 404, then 429, for a moment."""
         try:
             self.request("GET", path)
-        except urllib.error.HTTPError:
+        except urllib.error.HTTPError as error:
+            error.close()
             return False
         return True
 
@@ -84,7 +86,8 @@ class ControlPlane:
         try:
             self.request(method, path, body, content)
         except urllib.error.HTTPError as error:
-            return str(json.loads(error.read())["message"])
+            with error:
+                return str(json.loads(error.read())["message"])
         raise AssertionError(f"{method} {path} was accepted")
 
 

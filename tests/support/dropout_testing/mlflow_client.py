@@ -42,13 +42,18 @@ class ClusterMlflow:
             result: dict[str, Any] = json.loads(answer.read() or b"{}")
             return result
 
-    def refuses(self, method: str, path: str, body: Any = None, /, **query: str) -> bool:
-        """Whether the server says 403."""
+    def status(self, method: str, path: str, body: Any = None, /, **query: str) -> int:
+        """The HTTP status of the answer."""
         try:
             self.request(method, path, body, **query)
         except urllib.error.HTTPError as error:
-            return error.code == 403
-        return False
+            error.close()
+            return error.code
+        return 200
+
+    def refuses(self, method: str, path: str, body: Any = None, /, **query: str) -> bool:
+        """Whether the server says 403."""
+        return self.status(method, path, body, **query) == 403
 
     def run(self, run_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.request("GET", "2.0/mlflow/runs/get", run_id=run_id)["run"]
