@@ -24,9 +24,9 @@ RUN python3 -m venv /opt/dropout \
  && find /opt/dropout/lib -type d -name tests -prune -exec rm -rf {} + \
  && find /opt/dropout/lib -path '*/kubernetes/*' \( -path '*/models/__pycache__' -o -path '*/api/__pycache__' \) -prune -exec rm -rf {} +
 
-FROM ${BASE}
+# Built on the stage above rather than copied from it: copying means hashing all of it at every build.
+FROM dependencies
 RUN echo 'dropout:x:65532:65532:dropout-operator:/tmp:/usr/sbin/nologin' >> /etc/passwd && echo 'dropout:x:65532:' >> /etc/group
-COPY --from=dependencies /opt/dropout /opt/dropout
 ENV PATH=/opt/dropout/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 GIT_PYTHON_REFRESH=quiet MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true
 RUN for file in /opt/dropout/lib/python3*/site-packages; do echo /opt/dropout/src > "$file/dropout.pth"; done
