@@ -99,6 +99,8 @@ class Executor:
         try:
             await self._kube.create(core_path(job.namespace, "events"), event_body(event, job, datetime.now(UTC)))
         except ApiError as error:
+            if error.namespace_terminating:  # what its pods come to now is no failure of theirs
+                raise
             if error.status != 409:  # told before; and an Event that cannot be told stops nothing
                 logger.warning("Event %s of %s/%s was not written: %s", event.reason, job.namespace, job.name, error)
 

@@ -103,7 +103,7 @@ class FaultProxy:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in ("host", "connection", "accept-encoding")}
         session: aiohttp.ClientSession = request.app[SESSION]
         target = session.request(
-            request.method, self.upstream + str(request.rel_url), data=await request.read(), headers=headers, ssl=False,
+            request.method, self.upstream + str(request.rel_url), data=await request.read() or None, headers=headers, ssl=False,
             allow_redirects=False,
         )
         async with target as answer:

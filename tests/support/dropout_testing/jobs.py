@@ -178,6 +178,9 @@ class Witness:
             path = f"/apis/batch/v1/jobs?watch=true&timeoutSeconds=2&resourceVersion={version}"
             for line in self.plane.lines(path):
                 event = json.loads(line)
+                if event["type"] == "ERROR":  # too old: begin anew with what is there
+                    version = "0"
+                    break
                 meta = event["object"]["metadata"]
                 version = meta["resourceVersion"]
                 self.seen.setdefault((meta["namespace"], meta["name"]), set()).add(meta["uid"])

@@ -21,6 +21,7 @@ from dropout_operator.world import World
 
 FIRED = Path(os.environ.get("KILL_FOLDER", "."))
 perform = Executor.perform
+at_their_point: set[str] = set()
 
 
 def point_of(name: str) -> tuple[str, str, int]:
@@ -38,16 +39,25 @@ async def perform_or_die(self: Executor, action: Action, world: World) -> World:
         log.write(f"{type(action).__name__}\n")
     count = Counter(begun.read_text().lower().split())[type(action).__name__.lower()]
     mine = type(action).__name__.lower() == kind and count >= number and not (FIRED / name).exists()
-    if mine and side == "before":
-        _die(name)
-    result = await perform(self, action, world)
-    if mine:
-        _die(name)
-    return result
+    if not mine:
+        return await perform(self, action, world)
+    if side == "after":
+        at_their_point.add(name)
+        try:
+            await perform(self, action, world)
+        except BaseException:
+            at_their_point.discard(name)
+            raise
+    await _die(name)
+    raise AssertionError("unreachable")
 
 
-def _die(name: str) -> None:
+async def _die(name: str) -> None:
+    """Dies once no other job is in the middle of the action that it is to die after."""
     (FIRED / name).touch()
+    at_their_point.discard(name)
+    while at_their_point:  # noqa: ASYNC110 - a set, and it is about to be over anyway
+        await asyncio.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
