@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import aiohttp
 from kubernetes.aio import client, config
 
 from dropout_api.names import API_VERSION, GROUP, PLURAL
@@ -111,7 +112,7 @@ class Kube:
         try:
             response = await self._client.call_api(method, url, headers, body, _request_timeout=REQUEST_TIMEOUT)
             text = await response.read()
-        except (OSError, TimeoutError, client.ApiException) as error:
+        except (OSError, TimeoutError, aiohttp.ClientError, client.ApiException) as error:
             raise ApiError(0, f"{type(error).__name__}: {error}", "Unreachable") from error
         return _answer(response, text)
 

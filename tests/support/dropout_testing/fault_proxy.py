@@ -167,7 +167,14 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
             await stop.wait()
             await runner.cleanup()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    def run() -> None:
+        loop.run_until_complete(serve())
+        left = asyncio.all_tasks(loop)  # requests that were to hang
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     wait_until("the proxy", up.is_set, 20)
     try:
