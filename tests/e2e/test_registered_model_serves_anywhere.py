@@ -33,6 +33,7 @@ def clean(mlflow: ClusterMlflow) -> dict[str, str]:
     """This test's environment without our packages, signed in to the cluster's MLflow."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return environment | {
+        "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",  # mlflow starts uvicorn by name
         "MLFLOW_TRACKING_URI": mlflow.url, "MLFLOW_TRACKING_USERNAME": mlflow.username, "MLFLOW_TRACKING_PASSWORD": mlflow.password,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
     }
