@@ -29,6 +29,15 @@ def test_deleting_a_job_under_way(namespace: str, mlflow: ClusterMlflow) -> None
     cluster.eventually("its Secret to be gone", lambda: not cluster.items("secrets", namespace, "training.dropout.dev/job-uid"), 90)
 
 
+def test_a_job_whose_time_is_over_deletes_itself(namespace: str) -> None:
+    def change(job: cluster.Object) -> None:
+        job["spec"]["model"]["args"] = {"hiden": [8]}
+        job["spec"]["ttlSecondsAfterFinished"] = {"failed": 1}
+
+    job = cluster.apply_sample("breast-cancer-mlp", namespace, change)
+    cluster.eventually("the job to be gone", lambda: job.raw() is None, 60)
+
+
 def test_the_operator_may_die_at_work(namespace: str, mlflow: ClusterMlflow) -> None:
     job = cluster.apply_sample("breast-cancer-mlp", namespace)
     job.reaches("Starting", "Running")
