@@ -81,7 +81,8 @@ clean: ## Remove everything that these steps have cached
 	hack/cluster/cluster down
 	rm -rf $(CACHE)
 
-$(VENV): pyproject.toml constraints.txt
+# No prerequisites: its name tells what it was made from, and a fresh clone's files are always newer.
+$(VENV):
 	hack/packages
 	rm -rf $(CACHE)/venv-*
 	$(PYTHON) -m venv $@.new
