@@ -19,6 +19,7 @@ export PYTHONPATH := crds:operator:trainer
 
 VENV := $(CACHE)/venv-$(shell cat pyproject.toml constraints.txt crds/dropout_api/_version.py | sha256sum | cut -c1-12)
 RUN := $(VENV)/bin
+READY := $(VENV)/.ready
 PYTEST := $(RUN)/pytest -p no:cacheprovider
 
 .PHONY: help demo test check trainer api chart cluster-test e2e soak bench crds images cluster-build cluster-up cluster-down clean
@@ -26,45 +27,45 @@ PYTEST := $(RUN)/pytest -p no:cacheprovider
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV) images ## The main job on a real cluster: install, train digits-cnn, gate, register (CLUSTER=current for your own)
+demo: $(READY) images ## The main job on a real cluster: install, train digits-cnn, gate, register (CLUSTER=current for your own)
 	@if [ $(CLUSTER) = local ]; then $(MAKE) --no-print-directory cluster-up; fi
 	$(RUN)/python hack/demo.py
 
 test: check trainer api chart cluster-test e2e ## Every test, on real parts; needs Linux and root for the cluster's
 
-check: $(VENV) ## Lint, types, layers, unit and contract tests: under a minute
+check: $(READY) ## Lint, types, layers, unit and contract tests: under a minute
 	$(RUN)/ruff check --no-cache .
 	$(RUN)/mypy --cache-dir $(CACHE)/mypy
 	$(RUN)/lint-imports --no-cache
 	$(PYTEST) tests/unit tests/contract -q -n 2
 
-trainer: $(VENV) ## The gate on broken and sound models; training and verifying against MLflow's own store
+trainer: $(READY) ## The gate on broken and sound models; training and verifying against MLflow's own store
 	$(PYTEST) tests/gate tests/tracking -q -n 2
 
-api: $(VENV) cluster-build ## The operator against a real API server, with faults between them
+api: $(READY) cluster-build ## The operator against a real API server, with faults between them
 	$(PYTEST) tests/api -q
 
-chart: $(VENV) cluster-build ## The Helm chart, rendered; MLflow's identities against a real server
+chart: $(READY) cluster-build ## The Helm chart, rendered; MLflow's identities against a real server
 	$(PYTEST) tests/chart -q
 
-cluster-test: $(VENV) cluster-build ## That hack/cluster leaves the machine as it was
+cluster-test: $(READY) cluster-build ## That hack/cluster leaves the machine as it was
 	hack/cluster/cluster down
 	$(PYTEST) tests/cluster -q
 
-e2e: $(VENV) images ## Samples on a real cluster, with MLflow and Prometheus
+e2e: $(READY) images ## Samples on a real cluster, with MLflow and Prometheus
 	trap 'hack/cluster/cluster down' EXIT; $(MAKE) --no-print-directory cluster-up; $(PYTEST) tests/e2e -q
 
-bench: $(VENV) cluster-build ## Benchmarks: ratios and measured figures, in one run
+bench: $(READY) cluster-build ## Benchmarks: ratios and measured figures, in one run
 	$(RUN)/python benchmarks/run.py
 
-soak: $(VENV) cluster-build ## Long faults: minutes of API server and MLflow outages
+soak: $(READY) cluster-build ## Long faults: minutes of API server and MLflow outages
 	SOAK=1 $(PYTEST) tests/api -q -k "fault or outage or killed" --timeout 3600
 
-crds: $(VENV) ## Make the CRD from the typed models, here and in the chart
+crds: $(READY) ## Make the CRD from the typed models, here and in the chart
 	$(RUN)/python -m dropout_api.crd > crds/dropouttrainingjobs.yaml
 	$(RUN)/python charts/generate.py
 
-images: $(VENV) ## Build the operator's and the trainer's image; loads or pushes them
+images: $(READY) ## Build the operator's and the trainer's image; loads or pushes them
 	hack/images
 
 cluster-build:
@@ -81,12 +82,11 @@ clean: ## Remove everything that these steps have cached
 	hack/cluster/cluster down
 	rm -rf $(CACHE)
 
-# No prerequisites: its name tells what it was made from, and a fresh clone's files are always newer.
-$(VENV):
+# No prerequisites: the folder's name tells what it was made from, and a fresh clone's files are always newer.
+$(READY):
 	hack/packages
 	rm -rf $(CACHE)/venv-*
-	$(PYTHON) -m venv $@.new
-	$@.new/bin/pip install -q $(if $(WHEELS),--find-links $(WHEELS)) -c constraints.txt ".[operator,trainer,dev]"
-	$@.new/bin/pip uninstall -q -y dropout-operator
-	mv $@.new $@ && sed -i "s#$@.new#$@#g" $@/bin/* 2>/dev/null || true
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/pip install -q $(if $(WHEELS),--find-links $(WHEELS)) -c constraints.txt ".[operator,trainer,dev]"
+	$(RUN)/pip uninstall -q -y dropout-operator
 	touch $@
