@@ -15,7 +15,7 @@ IMAGE_TAG ?= dev
 export CACHE WHEELS CLUSTER IMAGE_REPOSITORY IMAGE_TAG
 export CLUSTER_BIN ?= $(CACHE)/cluster/bin
 export PATH := $(CLUSTER_BIN):$(PATH)
-export PYTHONPATH := crds:operator:trainer
+export PYTHONPATH := $(CURDIR)/crds:$(CURDIR)/operator:$(CURDIR)/trainer
 
 VENV := $(CACHE)/venv-$(shell cat pyproject.toml constraints.txt crds/dropout_api/_version.py | sha256sum | cut -c1-12)
 RUN := $(VENV)/bin
@@ -53,7 +53,9 @@ cluster-test: $(READY) cluster-build ## That hack/cluster leaves the machine as 
 	$(PYTEST) tests/cluster -q
 
 e2e: $(READY) images ## Samples on a real cluster, with MLflow and Prometheus
-	trap 'hack/cluster/cluster down' EXIT; $(MAKE) --no-print-directory cluster-up; $(PYTEST) tests/e2e -q
+	buildah bud -q --isolation chroot -t localhost/own-model:dev examples/own-model
+	trap 'hack/cluster/cluster down' EXIT; $(MAKE) --no-print-directory cluster-up; hack/cluster/cluster load localhost/own-model:dev; \
+	  KUBECONFIG=$$(hack/cluster/cluster kubeconfig) $(PYTEST) tests/e2e -q
 
 bench: $(READY) cluster-build ## Benchmarks: ratios and measured figures, in one run
 	$(RUN)/python benchmarks/run.py
