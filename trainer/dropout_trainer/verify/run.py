@@ -148,8 +148,6 @@ def _attach(client: Any, run_id: str, files: Path, verdict: VerifyReport) -> Non
     try:
         client.log_artifacts(run_id, str(files), REPORT_PATH)
         client.set_tag(run_id, Tag.VERDICT.value, verdict.verdict)
-        for name, value in verdict.metrics.items():
-            client.log_metric(run_id, name, value, timestamp=0, step=0)
     except Exception as error:
         print(f"warning: the report could not be attached to run {run_id}: {str(error)[:300]}", file=sys.stderr, flush=True)
 
