@@ -42,6 +42,7 @@ async def operate(settings: Settings) -> None:
     stop = asyncio.Event()
     work.add_done_callback(lambda _: stop.set())
     try:
+        await controller.working.wait()
         await events.watch(controller, stop)
     finally:
         controller.queue.close()

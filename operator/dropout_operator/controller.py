@@ -43,6 +43,8 @@ class Controller:
     settings: Settings
     queue: WorkQueue[Key] = field(default_factory=WorkQueue)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    working: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once every task of this controller is there: kopf, when it fails, cancels what was started after it."""
     _sweep: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
@@ -52,6 +54,7 @@ class Controller:
             group.create_task(self._sweep_forever())
             for _ in range(self.settings.workers):
                 group.create_task(self._work())
+            self.working.set()
 
     def saw_job(self, raw: Object) -> None:
         """A training job was listed or changed."""

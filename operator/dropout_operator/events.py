@@ -5,6 +5,7 @@ the settings follow from its known pitfalls and are explained one by one.
 """
 
 import asyncio
+import dataclasses
 import logging
 import os
 import random
@@ -23,6 +24,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 JOBS = ("batch", "v1", "jobs")
 MAX_RESTARTS_IN_A_ROW = 10
 CALM_SECONDS = 300.0
+EXIT_SECONDS = 15.0  # kopf waits for its queues for 10
 
 
 class Forever:
@@ -35,18 +37,29 @@ class Forever:
             pause = min(30.0, pause * 2)
 
 
-def registry(controller: Controller) -> kopf.OperatorRegistry:
-    """The handlers, bound to one controller."""
+class DeafError(Exception):
+    """kopf had ended and did not come to its end: a watch that waits for a login is left waiting."""
+
+
+def registry(controller: Controller, ending: asyncio.Event) -> kopf.OperatorRegistry:
+    """The handlers, bound to one controller. `ending` is set when this life of kopf is over, for whatever reason."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.startup(registry=handlers)
     async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         _configure(settings)
 
+    @kopf.on.cleanup(registry=handlers)
+    async def cleanup(**_: Any) -> None:
+        ending.set()
+
     @kopf.on.login(registry=handlers)
     async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         await asyncio.sleep(0.2)  # kopf logs in again at once and without end when a login does not help
-        return _in_cluster() if os.environ.get("KUBERNETES_SERVICE_HOST") else kopf.login_with_kubeconfig(**kwargs)
+        found = _in_cluster() if os.environ.get("KUBERNETES_SERVICE_HOST") else kopf.login_with_kubeconfig(**kwargs)
+        # Far below a token's life, so that kopf asks anew before a 401; and never the same twice, because after a 401 kopf
+        # takes credentials that it knows for wrong ones and hangs.
+        return found and dataclasses.replace(found, expiration=datetime.now(UTC) + timedelta(minutes=10))
 
     @kopf.on.event(GROUP, API_VERSION, PLURAL, registry=handlers)
     async def training_job(event: Any, **_: Any) -> None:
@@ -84,8 +97,23 @@ def _in_cluster() -> kopf.ConnectionInfo:
     host = f"[{host}]" if ":" in host else host
     return kopf.ConnectionInfo(
         server=f"https://{host}:{port}", ca_path=str(SERVICE_ACCOUNT / "ca.crt"), token=(SERVICE_ACCOUNT / "token").read_text().strip(),
-        expiration=datetime.now(UTC) + timedelta(minutes=10),  # far below the token's life: a 401 would end the process
     )
+
+
+async def _live(controller: Controller, stop: asyncio.Event) -> None:
+    """One life of kopf. Raises what ended it, or DeafError."""
+    ending = asyncio.Event()
+    life = asyncio.create_task(kopf.operator(registry=registry(controller, ending), clusterwide=True, stop_flag=stop))
+    over = asyncio.create_task(ending.wait())
+    try:
+        await asyncio.wait({life, over}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({life}, timeout=EXIT_SECONDS)
+        if not life.done():
+            raise DeafError(f"kopf has not ended within {EXIT_SECONDS:.0f} s")
+        await life
+    finally:
+        over.cancel()
+        life.cancel()
 
 
 async def watch(controller: Controller, stop: asyncio.Event) -> None:
@@ -94,7 +122,7 @@ async def watch(controller: Controller, stop: asyncio.Event) -> None:
     while not stop.is_set():
         began = loop.time()
         try:
-            await kopf.operator(registry=registry(controller), clusterwide=True, stop_flag=stop)
+            await _live(controller, stop)
             return
         except Exception as error:
             failures = 1 if loop.time() - began > CALM_SECONDS else failures + 1

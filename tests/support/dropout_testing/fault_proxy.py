@@ -172,7 +172,8 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
         left = asyncio.all_tasks(loop)  # requests that were to hang
         for task in left:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
