@@ -19,8 +19,9 @@ class TurnedClock(asyncio.SelectorEventLoop):
         return self.offset
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self.offset = max(self.offset, self._scheduled[0].when())  # type: ignore[attr-defined]
+        waiting = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+        if not self._ready and waiting:  # type: ignore[attr-defined]
+            self.offset = max(self.offset, min(waiting))
         super()._run_once()  # type: ignore[misc]
 
 
