@@ -49,13 +49,15 @@ class TrainingJob:
 
 
 def _spec(raw: Any) -> tuple[JobSpec | None, str | None]:
+    """The spec and what is wrong with it. One with wrong arguments is still read: its time to live counts."""
     try:
         spec = JobSpec.model_validate(raw)
-        check_builtins(spec)
     except ValidationError as error:
         return None, describe(error, "spec")
+    try:
+        check_builtins(spec)
     except ArgumentError as error:
-        return None, str(error)
+        return spec, str(error)
     return spec, None
 
 

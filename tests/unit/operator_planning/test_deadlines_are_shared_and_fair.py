@@ -8,6 +8,7 @@ from dropout_testing.worlds import NOW, RUN, Simulation, kinds, pod, running_pod
 from dropout_api.status import Phase
 from dropout_operator.actions import CreateJob
 from dropout_operator.planning import plan
+from dropout_operator.world import TrainingJob
 
 LATE = NOW + timedelta(seconds=601)
 
@@ -115,3 +116,13 @@ def test_suspended_time_is_not_spent() -> None:
 
     assert [action.body["spec"]["activeDeadlineSeconds"] for action in created] == [700]
     assert sim.state.run == RUN
+
+
+def test_a_job_with_wrong_arguments_still_has_its_time_to_live() -> None:
+    meta = {"name": "a", "namespace": "team", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    wrong = {"model": {"factory": "mlp", "args": {"hiden": [8]}}, "data": {"factory": "sklearn", "args": {"name": "wine"}}}
+    job = TrainingJob.parse({"metadata": meta, "spec": wrong | {"ttlSecondsAfterFinished": {"failed": 5}}}, "cluster")
+    assert job.problem is not None
+    assert "spec.model.args.hiden" in job.problem
+    assert job.spec is not None
+    assert job.spec.ttl_seconds_after_finished.failed == 5
