@@ -20,7 +20,7 @@ def calls() -> list[dict[str, object]]:
         pytest.fail(message) if cluster.in_ci() else pytest.skip(message)
     user = f"system:serviceaccount:{cluster.OPERATOR_NAMESPACE}:{cluster.OPERATOR_ACCOUNT}"
     events = (json.loads(line) for line in log.read_text().splitlines())
-    return [event for event in events if event["user"]["username"] == user and event["stage"] == "ResponseComplete"]
+    return [event for event in events if event["user"].get("username") == user and event["stage"] == "ResponseComplete"]
 
 
 def test_no_call_was_refused(calls: list[dict[str, object]]) -> None:
