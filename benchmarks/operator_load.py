@@ -53,7 +53,7 @@ def figures(jobs: int = 30, finished: int = 200) -> list[Figure]:
         plane.request("POST", CRDS, yaml.safe_load((ROOT / "crds/dropouttrainingjobs.yaml").read_text()))
         plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "dropout-system"}})
         mlflow = stack.enter_context(mlflow_server(folder / "mlflow"))
-        wait_until("the CRD", lambda: plane.get(DTJ) is not None)
+        wait_until("the CRD", lambda: plane.serves(DTJ))
         _create_finished(plane, finished)
         operator = stack.enter_context(_operator(plane, mlflow, folder))
         memory = _resident_mib(operator.pid)
