@@ -10,6 +10,7 @@ from pydantic import Field
 
 from dropout_api.model import Observed, Wire
 from dropout_api.report import Sha256
+from dropout_api.verdict import CheckResult
 
 CANDIDATE_PATH = "candidate"
 PROGRAM = "eval.pt2"
@@ -42,13 +43,6 @@ class PlanRow(Wire):
     """`rule 2 (features.*)`, `spec.dropout.rate` or `model`."""
 
 
-class LayerMode(Wire):
-    """Attested by the training pod: a module that its eval() left in training mode, so that its effect can be named."""
-
-    layer: str
-    type: str
-
-
 class CandidateConfig(Observed):
     """How the candidate came to be. Attested by the training pod."""
 
@@ -66,7 +60,8 @@ class CandidateConfig(Observed):
     data_sha256: Sha256
     """Of the whole data set, all splits."""
     model_factory: str
-    left_in_training: list[LayerMode] = []
+    attested: Annotated[list[CheckResult], Field(max_length=64)] = []
+    """What the gate's checks of the live model found in the training pod, which alone can run its code."""
 
 
 class FileDigest(Wire):

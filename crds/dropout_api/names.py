@@ -93,6 +93,10 @@ class Tag(StrEnum):
     PLAN = "dropout.plan"
     VERDICT = "dropout.verdict"
     GATE_VERSION = "dropout.gate_version"
+    STATEMENT_DIGEST = "dropout.statement_sha256"  # of the statement among a version's files
+    QUARANTINED = "dropout.quarantined"  # why a version must not be served
+    FORMAT = "dropout.format"  # PT2 or ONNX
+    MC_DIGEST = "dropout.mc_sha256"  # of the MC-dropout program, where the version has one
     IMAGE = "dropout.image"
 
 
@@ -100,6 +104,7 @@ class ExitCode(IntEnum):
     """How a stage ended, by kind; numbers follow sysexits.h where it has a word for it."""
 
     OK = 0
+    UNDECIDED = 3  # nothing failed, but something that had to be shown could not be
     REJECTED = 1  # `dropout check` and `dropout verify` on a terminal; in a pod a rejection is a verdict and exits 0
     USAGE = 64
     DATA_INVALID = 65

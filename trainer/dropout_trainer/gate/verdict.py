@@ -1,73 +1,30 @@
-"""The language of the gate: what a check says, where it points and what to do about it.
-
-"Could not run" is a word of its own because it is never a pass: a check that raised has shown nothing.
-"""
+"""Short ways to say what a check found, and the report that they add up to. The words themselves are in dropout_api.verdict."""
 
 from collections.abc import Iterable
-from enum import StrEnum
 
 from dropout_api.model import Wire
+from dropout_api.verdict import CheckResult, Location, Outcome, Verdict, verdict_of
 
-GATE_VERSION = "1"
+GATE_VERSION = "2"
 """Recorded with every verdict; raised whenever a check is added or decides differently."""
-
-
-class Outcome(StrEnum):
-    PASSED = "Passed"
-    FAILED = "Failed"
-    NOT_APPLICABLE = "NotApplicable"
-    COULD_NOT_RUN = "CouldNotRun"
-
-
-class Basis(StrEnum):
-    """Who vouches for a result: measured by the verifier itself, or attested by the training pod, which runs user code."""
-
-    MEASURED = "Measured"
-    ATTESTED = "Attested"
-
-
-class Location(Wire):
-    """A place in the model."""
-
-    layer: str
-    """Dotted name of the module, or the class of the model itself when the op stands in its own forward."""
-    op: str
-    """As `aten.dropout`."""
-    source: str = ""
-    """Line of the user's code, when the export recorded it."""
-
-
-class CheckResult(Wire):
-    """What one check found."""
-
-    name: str
-    outcome: Outcome
-    basis: Basis = Basis.MEASURED
-    evidence: str = ""
-    """What was seen, with the numbers that decided."""
-    where: Location | None = None
-    remedy: str | None = None
-
-    @property
-    def sentence(self) -> str:
-        """One line for people: check, evidence (which names layer and op), remedy."""
-        return f"{self.name}: {self.evidence}" + (f". Remedy: {self.remedy}" if self.remedy else "")
+MAX_EVIDENCE = 1500
 
 
 def passed(name: str, evidence: str) -> CheckResult:
-    return CheckResult(name=name, outcome=Outcome.PASSED, evidence=evidence)
+    return CheckResult(name=name, outcome=Outcome.PASSED, evidence=evidence[:MAX_EVIDENCE])
 
 
-def failed(name: str, evidence: str, remedy: str, where: Location | None = None) -> CheckResult:
-    return CheckResult(name=name, outcome=Outcome.FAILED, evidence=evidence, remedy=remedy, where=where)
+def failed(name: str, evidence: str, remedy: str, where: Location | None = None, excerpt: str | None = None) -> CheckResult:
+    return CheckResult(
+        name=name, outcome=Outcome.FAILED, evidence=evidence[:MAX_EVIDENCE], remedy=remedy, where=where, excerpt=excerpt and excerpt[:4000])
 
 
 def not_applicable(name: str, evidence: str) -> CheckResult:
-    return CheckResult(name=name, outcome=Outcome.NOT_APPLICABLE, evidence=evidence)
+    return CheckResult(name=name, outcome=Outcome.NOT_APPLICABLE, evidence=evidence[:MAX_EVIDENCE])
 
 
-def could_not_run(name: str, evidence: str) -> CheckResult:
-    return CheckResult(name=name, outcome=Outcome.COULD_NOT_RUN, evidence=evidence)
+def could_not_run(name: str, evidence: str, remedy: str | None = None) -> CheckResult:
+    return CheckResult(name=name, outcome=Outcome.COULD_NOT_RUN, evidence=evidence[:MAX_EVIDENCE], remedy=remedy)
 
 
 class RefusedError(Exception):
@@ -88,9 +45,13 @@ class GateReport(Wire):
     """Quality metrics that the gate computed from the reloaded program."""
 
     @property
+    def verdict(self) -> Verdict:
+        return verdict_of(self.checks)
+
+    @property
     def passed(self) -> bool:
         """Whether there are checks and each of them passed or had nothing to look at."""
-        return bool(self.checks) and not self.failed and any(check.outcome is Outcome.PASSED for check in self.checks)
+        return self.verdict is Verdict.PASSED
 
     @property
     def failed(self) -> list[CheckResult]:

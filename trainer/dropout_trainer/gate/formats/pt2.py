@@ -1,7 +1,7 @@
 """Decides whether a .pt2 may be given to torch.export.load, which by itself runs code that a hostile file carries.
 
 What torch 2.13 would run, found by reading its loader: pickles (sample inputs, pickled weights, custom objects), compiled
-libraries, and Python source in the program's own JSON (see program_json.py). So this is an allowlist: the records that
+libraries, and Python source in the program's own JSON (see pt2_json.py). So this is an allowlist: the records that
 torch.export.save writes for plain dense tensors and nothing else, read through torch's own reader, so that the bytes
 which are checked are the bytes which are loaded. Widens the idea of MLflow's check (mlflow.pytorch, PR 25849).
 """
@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from dropout_trainer.gate.program_json import check_program
+from dropout_trainer.gate.formats.pt2_json import check_program
 from dropout_trainer.gate.verdict import RefusedError
-from dropout_trainer.gate.zipfacts import REMEDY, record_names
+from dropout_trainer.gate.formats.zipfacts import REMEDY, record_names
 
 PROGRAM = "models/model.json"
 SAMPLE_INPUTS = "data/sample_inputs/model.pt"
