@@ -104,8 +104,8 @@ class ExitCode(IntEnum):
     """How a stage ended, by kind; numbers follow sysexits.h where it has a word for it."""
 
     OK = 0
-    UNDECIDED = 3  # nothing failed, but something that had to be shown could not be
     REJECTED = 1  # `dropout check` and `dropout verify` on a terminal; in a pod a rejection is a verdict and exits 0
+    UNDECIDED = 3  # nothing failed, but something that had to be shown could not be
     USAGE = 64
     DATA_INVALID = 65
     DATA_MISSING = 66

@@ -3,22 +3,24 @@ from pathlib import Path
 import pytest
 from dropout_testing import zoo
 
-from dropout_api.candidate import LayerMode
 from dropout_api.spec import QualityBar
-from dropout_trainer.gate import attested, gate, quality
-from dropout_trainer.gate.program import Subject
-from dropout_trainer.gate.verdict import Basis, CheckResult, GateReport, Outcome, could_not_run, failed, not_applicable, passed
+from dropout_api.verdict import Basis, CheckResult, Location, Outcome, Verdict
+from dropout_trainer.gate import gate, quality
+from dropout_trainer.gate.inputs import Inputs
+from dropout_trainer.gate.target import Target
+from dropout_trainer.gate.verdict import GateReport, could_not_run, failed, not_applicable, passed
 
 
 def test_when_it_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def shaky(_: Subject) -> CheckResult:
+    def shaky(name: str, target: Target, inputs: Inputs) -> CheckResult:
         raise ZeroDivisionError("no rows")
 
-    monkeypatch.setattr(gate, "CHECKS", (shaky,))
+    monkeypatch.setattr(gate, "BEHAVIOUR", {"shaky": shaky})
+    made = zoo.candidate(tmp_path / "candidate", zoo.SOUND["mlp"].build())
 
-    report = gate.examine(zoo.subject(tmp_path, zoo.SOUND["mlp"].build()))
+    report = gate.inspect(made.folder).report
 
-    assert not report.passed
+    assert report.verdict is Verdict.COULD_NOT_RUN
     assert report.message == "shaky: the check could not run: ZeroDivisionError no rows"
 
 
@@ -42,11 +44,24 @@ def test_nor_is_a_metric_that_is_not_a_number() -> None:
     assert (result.outcome, result.evidence) == (Outcome.FAILED, "test_loss is nan")
 
 
-def test_and_what_only_the_training_pod_saw_is_marked_as_attested(tmp_path: Path) -> None:
-    subject = zoo.subject(tmp_path, zoo.SOUND["mlp"].build())
-    left = [LayerMode(layer="", type="Net"), LayerMode(layer="features.3", type="MyDropout")]
+def test_and_what_only_the_training_pod_saw_is_marked_as_attested() -> None:
+    where = Location(layer="features.3", op="MyDropout")
+    told = [failed("module_walk", "MyDropout in layer 'features.3' stayed in training mode after eval()", "super().train(mode)", where)]
 
-    result = attested.left_in_training(Subject(subject.program, zoo.config_of(left_in_training=left), subject.heldout))
+    results = gate.attested(zoo.config_of(attested=told))
 
-    assert (result.outcome, result.basis) == (Outcome.FAILED, Basis.ATTESTED)
-    assert "MyDropout in layer 'features.3'" in result.evidence
+    assert {result.name for result in results} == set(gate.SOURCE_CHECKS)
+    assert {result.basis for result in results} == {Basis.ATTESTED}
+    assert (results[0].outcome, results[0].where) == (Outcome.FAILED, where)
+
+
+def test_nor_is_a_check_of_which_the_training_pod_says_nothing() -> None:
+    results = gate.attested(zoo.config_of(attested=[]))
+
+    assert {result.outcome for result in results} == {Outcome.COULD_NOT_RUN}
+
+
+def test_and_a_training_pod_cannot_attest_what_is_measured() -> None:
+    forged = [passed("graph", "nothing to see"), passed("module_walk", "fine")]
+
+    assert "graph" not in {result.name for result in gate.attested(zoo.config_of(attested=forged))}

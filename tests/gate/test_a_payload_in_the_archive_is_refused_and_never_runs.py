@@ -14,8 +14,8 @@ import torch
 from dropout_testing import zoo
 
 from dropout_api.candidate import PROGRAM
-from dropout_trainer.gate import archive
-from dropout_trainer.gate.program import load
+from dropout_trainer.gate.formats import pt2 as archive
+from dropout_trainer.gate.programs import load
 from dropout_trainer.gate.verdict import RefusedError
 
 Records = dict[str, bytes]
@@ -33,7 +33,7 @@ class Touch:
 @pytest.fixture(scope="session")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
     path = tmp_path_factory.mktemp("program") / PROGRAM
-    zoo.export(zoo.SOUND["lstm"].build().eval(), torch.randn(4, zoo.FEATURES), path)
+    zoo.export(zoo.SOUND["lstm"].build().eval(), torch.randn(4, 5, zoo.FEATURES), path)
     with zipfile.ZipFile(path) as file:
         return {name.split("/", 1)[1]: file.read(name) for name in file.namelist()}
 
@@ -167,7 +167,7 @@ def test_which_torch_alone_would_have_run_as(edit: Edit, records: Records, tmp_p
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            torch.export.load(path).module()(torch.zeros(4, zoo.FEATURES))
+            torch.export.load(path).module()(torch.zeros(4, 5, zoo.FEATURES))
         except Exception as error:
             print(error)
 

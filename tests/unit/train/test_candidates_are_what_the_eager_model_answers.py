@@ -14,11 +14,13 @@ from torch.nn import functional as F  # noqa: N812
 from dropout_api.candidate import CONFIG, FILES, HELDOUT, MANIFEST, PROGRAM, WEIGHTS, CandidateConfig, Manifest
 from dropout_api.names import ExitCode
 from dropout_api.spec import JobSpec
+from dropout_api.verdict import Basis, Location, Outcome
 from dropout_trainer.data import Data, Split, digest
 from dropout_trainer.errors import StageFailure
+from dropout_trainer.gate.gate import SOURCE_CHECKS, attest
+from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.train.export import HELDOUT_BATCH, HELDOUT_ROWS, eval_copy, write_candidate
 from dropout_trainer.train.facts import Facts, candidate_config, run_params
-from dropout_trainer.train.modes import left_in_training
 from dropout_trainer.train.seeds import derive
 
 SPEC = JobSpec.model_validate({"model": {"factory": "theirs:model"}, "data": {"factory": "theirs:data"}})
@@ -70,7 +72,7 @@ def write(data: Data, tmp_path: Path) -> Write:
     def run(model: nn.Module) -> Written:
         copy = eval_copy(model)
         facts = Facts(SPEC, derive(42), [], data, digest(data), "cpu", 1)
-        files = write_candidate(tmp_path, copy, data.test, candidate_config(facts, left_in_training(copy)))
+        files = write_candidate(tmp_path, copy, data.test, candidate_config(facts, attest(copy, Inputs(Call((data.test.inputs[:8],))))))
         assert [file.name for file in files] == [*FILES, MANIFEST]
         return copy, {file.name: file for file in files}
 
@@ -118,7 +120,8 @@ def test_the_configuration_says_how_the_candidate_came_to_be(write: Write, data:
     _, files = write(Net())
     config = CandidateConfig.model_validate_json(files[CONFIG].read_text())
     assert (config.classes, config.class_names, config.input_shape) == (3, ["c0", "c1", "c2"], [6])
-    assert (config.seeds, config.data_sha256, config.left_in_training) == (derive(42), digest(data), [])
+    assert (config.seeds, config.data_sha256) == (derive(42), digest(data))
+    assert {check.name: check.outcome for check in config.attested}.items() >= {"module_walk": Outcome.PASSED, "source_repeat": Outcome.PASSED}.items()
     assert {"python", "torch", "numpy", "dropout-operator"} <= set(config.versions)
 
 
@@ -130,10 +133,11 @@ def test_dropout_that_is_live_in_eval_mode_reaches_the_gate(write: Write, data: 
 
 def test_modules_that_eval_does_not_reach_are_attested(write: Write) -> None:
     _, files = write(Forgetful())
-    left = CandidateConfig.model_validate_json(files[CONFIG].read_text()).left_in_training
-    assert [(item.layer, item.type) for item in left] == [
-        ("first", "Linear"), ("norm", "BatchNorm1d"), ("drop", "Dropout"), ("last", "Linear"),
-    ]
+    told = {check.name: check for check in CandidateConfig.model_validate_json(files[CONFIG].read_text()).attested}
+    assert set(told) == set(SOURCE_CHECKS)
+    assert told["module_walk"].outcome is Outcome.FAILED
+    assert told["module_walk"].basis is Basis.ATTESTED
+    assert told["module_walk"].where == Location(layer="norm", op="BatchNorm1d")
 
 
 def test_tied_weights_are_saved_under_both_names(write: Write) -> None:

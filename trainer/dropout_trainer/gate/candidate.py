@@ -13,11 +13,17 @@ from safetensors.torch import load_file
 from dropout_api.builtins import describe
 from dropout_api.candidate import CONFIG, FILES, HELDOUT, MANIFEST, PROGRAM, WEIGHTS, CandidateConfig, Manifest
 from dropout_api.model import Wire
+from dropout_trainer.gate.inputs import Call, Inputs
+from dropout_trainer.gate.outputs import Outputs
+from dropout_trainer.gate.target import Program
 from dropout_trainer.gate.verdict import RefusedError
 
 MAX_BYTES = {PROGRAM: 8 << 30, HELDOUT: 4 << 30, WEIGHTS: 8 << 30, CONFIG: 4 << 20, MANIFEST: 64 << 10}
 """Largest accepted size of each file."""
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
+EXAMPLE_ROWS = 16
+"""Rows that stand for a usual batch; larger ones are tried too."""
+BATCH = 64
 REMEDY = "write the candidate with dropout_trainer's exporter"
 W = TypeVar("W", bound=Wire)
 
@@ -29,6 +35,30 @@ class Heldout:
     input: torch.Tensor
     output: torch.Tensor
     target: torch.Tensor
+
+    def inputs(self) -> Inputs:
+        """Calls made from its first rows."""
+        return Inputs(Call((self.input[:EXAMPLE_ROWS],)))
+
+    def recorded(self) -> list[tuple[Call, Outputs]]:
+        """Every row with its eager answer, in batches of the size in which those were computed."""
+        batches = zip(torch.split(self.input, BATCH), torch.split(self.output, BATCH), strict=True)
+        return [(Call((rows,)), {"output": answers}) for rows, answers in batches]
+
+
+@dataclass(frozen=True)
+class Classifier(Program):
+    """A program that must answer N rows with logits [N, classes]."""
+
+    classes: int = 2
+
+    def answer(self, call: Call) -> torch.Tensor:
+        """Raises RefusedError when it answers anything else."""
+        output, expected = super().answer(call), [len(call.tensors[0]), self.classes]
+        if not isinstance(output, torch.Tensor) or list(output.shape) != expected:
+            what = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+            raise RefusedError(f"{expected[0]} rows were answered with {what}, not {expected}", "return logits [batch, classes]")
+        return output.to(torch.float32)
 
 
 def read_config(folder: Path) -> CandidateConfig:

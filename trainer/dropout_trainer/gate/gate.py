@@ -1,21 +1,41 @@
-"""The whole gate: a candidate's folder goes in, a report comes out."""
+"""The whole gate: what is to be judged goes in, a report comes out. Nothing raises for what a model is: that is a verdict."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from dropout_api.candidate import PROGRAM, CandidateConfig
 from dropout_api.spec import QualityBar
-from dropout_trainer.gate import attested, candidate, forwards, quality, scan
-from dropout_trainer.gate.program import Subject, load
-from dropout_trainer.gate.verdict import CheckResult, GateReport, RefusedError, could_not_run, failed, passed
+from dropout_api.verdict import Basis, CheckResult
+from dropout_trainer.gate import candidate, programs, quality
+from dropout_trainer.gate.checks.batches import batch_invariance, batch_sizes
+from dropout_trainer.gate.checks.expectation import expectation
+from dropout_trainer.gate.checks.graph import decomposed_graph, graph
+from dropout_trainer.gate.checks.live_ops import live_ops
+from dropout_trainer.gate.checks.module_walk import module_walk
+from dropout_trainer.gate.checks.parity import parity
+from dropout_trainer.gate.checks.positive_control import positive_control
+from dropout_trainer.gate.checks.repeat import repeat
+from dropout_trainer.gate.checks.untouched import untouched
+from dropout_trainer.gate.inputs import Call, Inputs
+from dropout_trainer.gate.outputs import Outputs, finite
+from dropout_trainer.gate.target import Module, Program, Target
+from dropout_trainer.gate.verdict import GateReport, RefusedError, could_not_run, failed, not_applicable, passed
 
-Check = Callable[[Subject], CheckResult]
-
-CHECKS: tuple[Check, ...] = (
-    scan.graph, scan.decomposed_graph, forwards.batch_sizes, forwards.repeat, forwards.untouched, forwards.parity,
-    forwards.batch_invariance, attested.left_in_training,
-)
+SourceCheck = Callable[[str, Module, Inputs], CheckResult]
+SOURCE_CHECKS: dict[str, SourceCheck] = {
+    "module_walk": module_walk, "live_ops": live_ops, "source_repeat": repeat, "source_untouched": untouched,
+    "source_batch_invariance": batch_invariance, "expectation": expectation, "positive_control": positive_control,
+}
+"""What needs the live model: measured where it may be run, attested by the training pod otherwise."""
+BEHAVIOUR: dict[str, Callable[[str, Target, Inputs], CheckResult]] = {
+    "batch_sizes": batch_sizes, "repeat": repeat, "untouched": untouched, "batch_invariance": batch_invariance,
+}
+"""What is measured on the program that will be served."""
+Recorded = Sequence[tuple[Call, Outputs]]
+"""Calls, and what the eager model answered to them in eval mode."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +48,45 @@ class Inspection:
     """Of the exported program."""
 
 
+def examine_module(module: nn.Module, inputs: Inputs) -> list[CheckResult]:
+    """The checks of a live model, in the mode that it is in."""
+    target = Module(module)
+    settled = settle(target, inputs)
+    return [attempt(name, lambda check=check, name=name: check(name, target, settled)) for name, check in SOURCE_CHECKS.items()]  # type: ignore[misc]
+
+
+def attest(module: nn.Module, inputs: Inputs) -> list[CheckResult]:
+    """The same as a training pod says it of the model that it exports."""
+    return [check.model_copy(update={"basis": Basis.ATTESTED}) for check in examine_module(module, inputs)]
+
+
+def examine_program(program: Program, inputs: Inputs, recorded: Recorded = (), strangers: bool = False) -> list[CheckResult]:
+    """The checks of an exported program. `strangers`: whether ops of other libraries are let through."""
+    settled = settle(program, inputs)
+    checks = [attempt("graph", lambda: graph("graph", program, strangers)),
+              attempt("decomposed_graph", lambda: decomposed_graph("decomposed_graph", program, strangers))]
+    checks += examine_behaviour(program, settled)
+    if recorded:
+        return [*checks, attempt("parity", lambda: parity("parity", program, recorded))]
+    return [*checks, not_applicable("parity", "no answers of the eager model to compare with")]
+
+
+def examine_behaviour(target: Target, inputs: Inputs) -> list[CheckResult]:
+    """What can be seen of anything that answers calls."""
+    return [attempt(name, lambda check=check, name=name: check(name, target, inputs)) for name, check in BEHAVIOUR.items()]  # type: ignore[misc]
+
+
+def settle(target: Target, inputs: Inputs) -> Inputs:
+    """Inputs with the strongest variation that the target answers without NaN, unless it answers its own example with it."""
+    try:
+        strict = finite(target.seeded(inputs.example, 0))
+    except Exception:
+        return inputs  # the checks say it
+    return inputs.settle(lambda call: finite(target.seeded(call, 0)) or not strict)
+
+
 def inspect(folder: Path, bars: Sequence[QualityBar] = ()) -> Inspection:
-    """Runs every check on the candidate in `folder`. Never raises for what the candidate holds: that is a verdict."""
+    """Runs every check on the candidate in `folder`."""
     checks: list[CheckResult] = []
     name, config, digest = "digests", None, None
     try:
@@ -40,35 +97,47 @@ def inspect(folder: Path, bars: Sequence[QualityBar] = ()) -> Inspection:
         heldout = candidate.read_heldout(folder, config)
         checks.append(passed(name, f"{len(heldout.target)} held-out rows, {config.classes} classes, model {config.model_factory}"))
         name = "archive"
-        program = load(folder / PROGRAM)
+        program = candidate.Classifier(programs.load(folder / PROGRAM), classes=config.classes)
         checks.append(passed(name, "the program's archive holds tensors and torch's own ops, and no code"))
     except RefusedError as error:
         return Inspection(GateReport(checks=[*checks, failed(name, error.evidence, error.remedy)]), config, digest)
-    report = examine(Subject(program, config, heldout), bars)
+    report = examine_candidate(program, heldout, config, bars)
     return Inspection(report.model_copy(update={"checks": [*checks, *report.checks]}), config, digest)
 
 
-def examine(subject: Subject, bars: Sequence[QualityBar] = ()) -> GateReport:
-    """Runs the checks that need a loaded program."""
-    checks = [_attempt(check.__name__, check, subject) for check in CHECKS]
+def examine_candidate(
+    program: Program, heldout: candidate.Heldout, config: CandidateConfig, bars: Sequence[QualityBar] = (),
+) -> GateReport:
+    """The checks that need a loaded program, what the training pod attests, and the quality bars."""
+    checks = examine_program(program, heldout.inputs(), heldout.recorded())
     metrics: dict[str, float] = {}
 
-    def measured_quality(subject: Subject) -> CheckResult:
-        metrics.update(quality.measure(subject))
+    def measured_quality() -> CheckResult:
+        metrics.update(quality.measure(program, heldout))
         return quality.quality(metrics, bars)
 
-    checks.append(_attempt("quality", measured_quality, subject))
-    return GateReport(checks=checks, metrics=metrics)
+    return GateReport(checks=[*checks, *attested(config), attempt("quality", measured_quality)], metrics=metrics)
 
 
-def _attempt(name: str, check: Check, subject: Subject) -> CheckResult:
+def attested(config: CandidateConfig) -> list[CheckResult]:
+    """What the training pod says of the live model, each check once. One that it does not tell of could not run, which is no pass."""
+    told = {check.name: check for check in config.attested}
+    missing = could_not_run("", "the training pod attests nothing of this check", "export with this release's trainer")
+    return [told.get(name, missing).model_copy(update={"name": name, "basis": Basis.ATTESTED}) for name in SOURCE_CHECKS]
+
+
+def attempt(name: str, check: Callable[[], CheckResult]) -> CheckResult:
     """A check that raises has shown nothing. Running out of memory is the verifier's own trouble and is passed on."""
     try:
-        return check(subject)
+        return check()
     except MemoryError:
         raise
+    except RefusedError as error:
+        return failed(name, error.evidence, error.remedy)
     except Exception as error:
         if "DefaultCPUAllocator" in str(error):  # torch's way of saying it
             raise MemoryError from error
         lines = str(error).strip().splitlines() or [""]
         return could_not_run(name, f"the check could not run: {type(error).__name__} {lines[0][:200]}")
+
+

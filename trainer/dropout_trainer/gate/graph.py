@@ -1,14 +1,13 @@
-"""Reads nodes of an exported graph: every nested one, arguments by the name they have in the op's schema, and where an op
-stands in the user's model."""
+"""Reads nodes of an exported graph: every nested one, and where an op stands in the user's model."""
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-from dropout_trainer.gate.verdict import Location
+from dropout_api.verdict import Location
+from dropout_trainer.gate.ops import op_name
 
 FRAME = re.compile(r'File "([^"\n]{1,400})", line (\d{1,7}), in ([\w<>]{1,100})')
 UNKNOWN = "_empty_nn_module_stack_from_metadata_hook"
@@ -34,29 +33,29 @@ def _calls(module: GraphModule, holder: Location | None) -> Iterator[tuple[Node,
                 yield from _calls(branch, where)
 
 
-def arguments(node: Node) -> dict[str, Any]:
-    """The call's arguments by schema name, defaults included; empty for a call that has no schema."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return {}
-    values = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
-    values |= dict(zip((argument.name for argument in schema.arguments), node.args, strict=False))
-    return values | node.kwargs
+def excerpt(node: Node, before: int = 4, after: int = 2) -> str:
+    """The lines of the graph around a node, which is marked."""
+    nodes = list(node.graph.nodes)
+    place = nodes.index(node)
+    around = nodes[max(0, place - before) : place + after + 1]
+    return "\n".join(f"{'>' if other is node else ' '} {_line(other)}" for other in around)
 
 
-def op_name(node: Node) -> str:
-    """As `aten.dropout`, without the overload."""
-    return ".".join(str(node.target).split(".")[:2])
+def _line(node: Node) -> str:
+    if node.op in ("placeholder", "output", "get_attr"):
+        return _plain(f"{node.op} {node.name}")
+    arguments = ", ".join([str(argument) for argument in node.args] + [f"{name}={value}" for name, value in node.kwargs.items()])
+    return _plain(f"{node.name} = {op_name(node.target)}({arguments})")
 
 
 def location(node: Node, holder: Location | None = None) -> Location:
     """Where the node stands, from what the export recorded. These texts come from the training pod: they are shown, not trusted."""
     stack = [entry for entry in node.meta.get("nn_module_stack", {}).values() if UNKNOWN not in entry]
     if not stack and holder is not None:
-        return Location(layer=holder.layer, op=op_name(node), source=holder.source)
+        return Location(layer=holder.layer, op=op_name(node.target), source=holder.source)
     path, kind = stack[-1] if stack else ("", "model")
     owner = str(stack[-1][1] if stack else kind).rsplit(".", 1)[-1]
-    return Location(layer=_plain(str(path) or owner), op=op_name(node), source=_source(node.meta.get("stack_trace"), owner))
+    return Location(layer=_plain(str(path) or owner), op=op_name(node.target), source=_source(node.meta.get("stack_trace"), owner))
 
 
 def _source(trace: object, owner: str) -> str:

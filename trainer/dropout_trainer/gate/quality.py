@@ -3,21 +3,27 @@
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 
 from dropout_api.names import Metric
 from dropout_api.spec import QualityBar
-from dropout_trainer.gate.program import Subject
-from dropout_trainer.gate.verdict import CheckResult, failed, passed
+from dropout_api.verdict import CheckResult
+from dropout_trainer.gate.candidate import Heldout
+from dropout_trainer.gate.inputs import Call
+from dropout_trainer.gate.target import Target
+from dropout_trainer.gate.verdict import failed, passed
 
 METRICS = {"loss": Metric.TEST_LOSS, "accuracy": Metric.TEST_ACCURACY}
+BATCH = 64
 
 
-def measure(subject: Subject) -> dict[str, float]:
+def measure(target: Target, heldout: Heldout) -> dict[str, float]:
     """`test_accuracy` in 0..1 and `test_loss`, the mean cross-entropy in nats."""
-    logits, target = subject.evaluate(subject.heldout.input).double(), subject.heldout.target
-    correct = (logits.argmax(dim=1) == target).double().mean()
-    return {Metric.TEST_ACCURACY.value: float(correct), Metric.TEST_LOSS.value: float(F.cross_entropy(logits, target))}
+    answers = [target.run(Call((batch,)))["output"] for batch in torch.split(heldout.input, BATCH)]
+    logits, classes = torch.cat(answers).double(), heldout.target
+    correct = (logits.argmax(dim=1) == classes).double().mean()
+    return {Metric.TEST_ACCURACY.value: float(correct), Metric.TEST_LOSS.value: float(F.cross_entropy(logits, classes))}
 
 
 def quality(metrics: dict[str, float], bars: Sequence[QualityBar]) -> CheckResult:

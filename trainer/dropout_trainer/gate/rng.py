@@ -1,4 +1,4 @@
-"""The three random streams that a forward could draw from: torch, numpy, python."""
+"""The global random streams that a forward could read: torch, numpy, python."""
 
 import random
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def preserved() -> Iterator[None]:
 def seed(number: int) -> None:
     """Seeds all three, each differently."""
     torch.manual_seed(number)
-    np.random.seed(number + 1)
+    np.random.seed((number + 1) % 2**32)
     random.seed(number + 2)
 
 

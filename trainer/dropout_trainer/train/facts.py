@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from dropout_api._version import __version__
-from dropout_api.candidate import CandidateConfig, LayerMode, PlanRow
+from dropout_api.candidate import CandidateConfig, PlanRow
 from dropout_api.spec import JobSpec
+from dropout_api.verdict import CheckResult
 from dropout_trainer.data import DTYPES, Data
 
 
@@ -48,13 +49,13 @@ def run_params(facts: Facts, model: nn.Module) -> dict[str, object]:
     }
 
 
-def candidate_config(facts: Facts, left: list[LayerMode]) -> CandidateConfig:
-    """`left` are the modules that eval() left in training mode."""
+def candidate_config(facts: Facts, attested: Sequence[CheckResult]) -> CandidateConfig:
+    """`attested` is what the gate's checks of the live model have found."""
     data = facts.data
     return CandidateConfig.model_validate({
         "seed": facts.spec.seed, "seeds": dict(facts.seeds), "plan": list(facts.plan), "classes": data.num_classes,
         "class_names": list(data.class_names), "input_shape": list(data.input_shape), "input_dtype": DTYPES[data.train.inputs.dtype],
-        "versions": versions(), "data_sha256": facts.data_sha256, "model_factory": facts.spec.model.factory, "left_in_training": left,
+        "versions": versions(), "data_sha256": facts.data_sha256, "model_factory": facts.spec.model.factory, "attested": list(attested),
     })
 
 

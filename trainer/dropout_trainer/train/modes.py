@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dropout_api.candidate import LayerMode, PlanRow
+from dropout_api.candidate import PlanRow
 from dropout_api.names import ExitCode
 from dropout_trainer.errors import StageFailure
-from dropout_trainer.train.plan import ROOT
 
 
 @dataclass
@@ -57,11 +56,6 @@ def drawing(restore: bool = False) -> Iterator[Draws]:
     draws.happened = not before.same(Generators.now())
     if restore and draws.happened:
         before.restore()
-
-
-def left_in_training(model: nn.Module) -> list[LayerMode]:
-    """The modules that say they are in training mode; after eval() there should be none."""
-    return [LayerMode(layer=name or ROOT, type=type(module).__name__) for name, module in model.named_modules() if module.training]
 
 
 def require_active(plan: Sequence[PlanRow], draws: Draws) -> None:

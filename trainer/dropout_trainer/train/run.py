@@ -13,6 +13,8 @@ from dropout_api.names import METRICS_PORT, Metric, Tag
 from dropout_api.report import TrainReport
 from dropout_api.task import TrainTask
 from dropout_trainer.data import Data, digest
+from dropout_trainer.gate.gate import attest
+from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.stage import read_task
 from dropout_trainer.train.device import pick_device, usable_threads
 from dropout_trainer.train.ending import Terminated
@@ -20,7 +22,6 @@ from dropout_trainer.train.export import eval_copy, write_candidate
 from dropout_trainer.train.factories import build_data, build_model
 from dropout_trainer.train.facts import Facts, candidate_config, run_params
 from dropout_trainer.train.loop import EpochResult, evaluate, fit
-from dropout_trainer.train.modes import left_in_training
 from dropout_trainer.train.plan import apply_plan, make_plan
 from dropout_trainer.train.seeds import derive, seed_everything, set_determinism
 from dropout_trainer.train.telemetry import Telemetry
@@ -29,6 +30,8 @@ from dropout_trainer.train.usercode import user_code
 
 OUTAGE_SECONDS = 300.0
 """How long MLflow may be away at the end of a training before what it has not taken is given up."""
+ATTEST_ROWS = 16
+"""Rows of the test set on which the checks of the live model are made."""
 FAREWELL_SECONDS = 2.0
 """How long a training that ends before its time waits for MLflow; not at all while that is away."""
 LIVE_IN_EVAL = (
@@ -109,7 +112,8 @@ def _hand_over(model: nn.Module, facts: Facts, tracking: Tracking) -> None:
     """Exports and uploads the candidate, and sees the rest of the record through to MLflow."""
     with TemporaryDirectory(prefix="candidate-") as folder, user_code("spec.model.factory: exporting raised", facts.spec.model.factory):
         copy = eval_copy(model)
-        files = write_candidate(Path(folder), copy, facts.data.test, candidate_config(facts, left_in_training(copy)))
+        found = attest(copy, Inputs(Call((facts.data.test.inputs[:ATTEST_ROWS],))))
+        files = write_candidate(Path(folder), copy, facts.data.test, candidate_config(facts, found))
         tracking.upload(files, OUTAGE_SECONDS)
     if missing := tracking.drain(OUTAGE_SECONDS):
         log.warning("%d writes to MLflow are lost: its run shows less than was trained", missing)

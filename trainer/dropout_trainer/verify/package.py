@@ -7,7 +7,7 @@ import torch
 
 from dropout_api.candidate import PROGRAM, CandidateConfig
 from dropout_trainer.gate.candidate import read_heldout
-from dropout_trainer.gate.program import quiet
+from dropout_trainer.gate.target import quiet
 
 CODE = "serving.py"
 EXAMPLE_ROWS = 2

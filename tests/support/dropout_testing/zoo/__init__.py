@@ -1,0 +1,17 @@
+"""Networks with a known answer: broken ones, each with the check that must name it, and sound ones that must pass.
+
+`python -m dropout_testing.zoo` judges them all and prints a table.
+"""
+
+from dropout_testing.zoo.broken import BROKEN, CLASSES, FEATURES
+from dropout_testing.zoo.candidates import candidate, config_of, export, heldout_of, seal
+from dropout_testing.zoo.entries import Broken, Sound
+from dropout_testing.zoo.sound import SOUND
+
+__all__ = ["BROKEN", "CLASSES", "FEATURES", "SOUND", "animals", "candidate", "config_of", "export", "heldout_of", "seal"]
+
+
+def animals(*parts: str) -> dict[str, Broken | Sound]:
+    """Every animal, or those whose name holds one of `parts`."""
+    both: dict[str, Broken | Sound] = {**{f"{name} (broken)": animal for name, animal in BROKEN.items()}, **SOUND}
+    return {name: animal for name, animal in both.items() if not parts or any(part in name for part in parts)}

@@ -1,0 +1,75 @@
+"""The shortest way from a network to a candidate, as a training pod leaves it."""
+
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from dropout_testing.zoo.broken import CLASSES, FEATURES
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dropout_api.candidate import CONFIG, FILES, HELDOUT, MANIFEST, PROGRAM, WEIGHTS, CandidateConfig, FileDigest, Manifest
+from dropout_api.verdict import Basis, CheckResult, Outcome
+from dropout_trainer.gate.candidate import Heldout, sha256
+from dropout_trainer.gate.gate import SOURCE_CHECKS
+
+ROWS = 40
+ATTESTED = [CheckResult(name=name, outcome=Outcome.PASSED, basis=Basis.ATTESTED, evidence="as the pod says") for name in SOURCE_CHECKS]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a training pod would leave, before it is changed by a test."""
+
+    folder: Path
+    config: CandidateConfig
+    files: tuple[str, ...] = field(default=FILES)
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(FEATURES, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, CLASSES))
+
+
+def heldout_of(network: nn.Module) -> Heldout:
+    rows = torch.randn(ROWS, FEATURES, generator=torch.Generator().manual_seed(5))
+    was = network.training
+    with torch.no_grad():
+        output = network.eval()(rows)
+    network.train(was)
+    return Heldout(rows, output.contiguous(), output.argmax(1))
+
+
+def config_of(attested: list[CheckResult] | None = None) -> CandidateConfig:
+    return CandidateConfig(
+        seed=42, seeds={"torch": 42}, plan=[], classes=CLASSES, input_shape=[FEATURES], versions={"torch": torch.__version__},
+        data_sha256="0" * 64, model_factory="zoo:model", attested=ATTESTED if attested is None else attested,
+    )
+
+
+def export(network: nn.Module, rows: Tensor, path: Path) -> None:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(network, (rows,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+        torch.export.save(program, path)
+
+
+def candidate(folder: Path, network: nn.Module, mode: str = "eval") -> Made:
+    """Writes all files of a candidate to `folder`, as the exporter does; `mode` is the network's when it is exported."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network.train(mode == "train")
+    heldout, config = heldout_of(network), config_of()
+    export(network, heldout.input[:4], folder / PROGRAM)
+    save_file({"input": heldout.input, "output": heldout.output, "target": heldout.target}, folder / HELDOUT)
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / WEIGHTS)
+    (folder / CONFIG).write_text(config.to_json())
+    seal(folder)
+    return Made(folder, config)
+
+
+def seal(folder: Path) -> None:
+    """Writes the manifest of what lies in `folder` now."""
+    files = {name: FileDigest(sha256=sha256(folder / name), size=(folder / name).stat().st_size) for name in FILES}
+    (folder / MANIFEST).write_text(Manifest(files=files).to_json())
+
+

@@ -1,0 +1,23 @@
+"""torchvision's model classes, also beside a torch for which its compiled ops were not built, as the CPU wheel."""
+
+import functools
+from types import ModuleType
+
+import torch
+
+_OPS = ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor", "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+_kept: list[torch.library.Library] = []
+
+
+@functools.cache
+def models() -> ModuleType:
+    """The classes need none of the compiled ops, but the import asks for their names."""
+    try:
+        import torchvision.models
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        _kept.append(library)
+        for schema in _OPS:
+            library.define(schema)
+        import torchvision.models
+    return torchvision.models
