@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+SCALES = torch.tensor([0.1, 1.0, 3.0])
+"""Sizes of generated rows, in units of the example's deviation."""
 MAX_MASK_VALUES = 2
 """Integers with no more different values than this are masks or flags, not numbers to draw from."""
 
@@ -61,8 +63,8 @@ class Inputs:
     @property
     def rows(self) -> int:
         """Rows of the example; 1 where nothing counts rows."""
-        sizes = [tensor.shape[self.batch_dim] for tensor in self.example.tensors if self._has_rows(tensor)] if self.batch_dim is not None else []
-        return int(sizes[0]) if sizes else 1
+        sizes = (tensor.shape[self._dim] for tensor in self.example.tensors if self._has_rows(tensor))
+        return int(next(sizes, 1))
 
     @property
     def batched(self) -> bool:
@@ -145,7 +147,8 @@ class Inputs:
             return mixed.to(base.dtype)
         spread = float(values.std()) if values.numel() > 1 else 0.0
         noise = torch.randn(values.shape, generator=generator)
-        scales = torch.tensor([0.1, 1.0, 3.0])[torch.arange(len(values)) % 3].reshape(-1, *[1] * (values.dim() - 1)) if values.dim() else 1.0
+        rows = torch.arange(len(values)) if values.dim() else torch.ones(1, dtype=torch.long)
+        scales = SCALES[rows % len(SCALES)].reshape(-1, *[1] * (values.dim() - 1)) if values.dim() else SCALES[1]
         return ((noise + 0.1 * noise.sign()) * scales * (spread if spread > 1e-6 else 1.0) + values.mean()).to(base.dtype)
 
 

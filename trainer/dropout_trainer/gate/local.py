@@ -17,6 +17,7 @@ from dropout_trainer.gate.target import Module, Program
 from dropout_trainer.gate.verdict import GateReport, RefusedError, failed, not_applicable, passed
 
 RECORDED_CALLS = 3
+REQUIRED = "write forward() without branches and shapes that depend on values, or do not require the export"
 BatchDim = int | None | Literal["auto"]
 
 
@@ -32,7 +33,7 @@ class Options:
     """Whether a module that torch.export cannot take fails; otherwise the module itself is what was judged."""
 
 
-def judge_module(module: nn.Module, example: Call, options: Options = Options()) -> GateReport:  # noqa: B008 - frozen
+def judge_module(module: nn.Module, example: Call, options: Options = Options()) -> GateReport:
     """Everything that can be measured of a live module and of the program that would be exported from it.
 
     The module's mode, parameters and buffers are the same afterwards, as far as its own forward leaves them alone.
@@ -92,10 +93,11 @@ def _exported(module: nn.Module, inputs: Inputs, options: Options) -> list[Check
         lines = str(error).strip().splitlines() or [""]
         why = f"torch.export cannot take it ({type(error).__name__}: {lines[0][:200]})"
         if options.require_export:
-            return [failed("export", why, "write forward() without branches and shapes that depend on values, or leave --require-export out")]
+            return [failed("export", why, REQUIRED)]
         return [not_applicable("export", f"{why}; the module itself was judged")]
-    fixed = replace(programs.inputs_of(program.program), example=inputs.example, batch_dim=inputs.batch_dim)
-    checks = examine_program(program, replace(inputs, fixed_rows=inputs.fixed_rows or fixed.fixed_rows), _recorded(module, inputs), strangers=True)
+    fixed = programs.inputs_of(program.program).fixed_rows
+    inputs = replace(inputs, fixed_rows=inputs.fixed_rows or fixed)
+    checks = examine_program(program, inputs, _recorded(module, inputs), strangers=True)
     return [passed("export", "torch.export takes it"), *checks]
 
 

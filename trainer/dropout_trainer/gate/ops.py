@@ -101,7 +101,7 @@ def _batch_norm(name: str, given: dict[str, Any]) -> Finding | None:
 
 
 def _one_row(value: Any) -> bool:
-    shape = getattr(value.meta.get("val") if isinstance(value, Node) else value, "shape", ())
+    shape: Any = getattr(value.meta.get("val") if isinstance(value, Node) else value, "shape", ())
     return len(shape) > 0 and isinstance(shape[0], int) and shape[0] == 1
 
 

@@ -27,14 +27,15 @@ def leaves(answer: Any) -> Outputs:
     """Every leaf of an answer, of containers, of torch's and libraries' output classes, and of plain objects."""
     found: Outputs = {}
     for path, leaf in pytree.tree_flatten_with_path(answer)[0]:
-        _collect(leaf, pytree.keystr(path).replace("['", ".").replace("']", "").lstrip(".") or "output", found, MAX_DEPTH)
+        name = pytree.keystr(path).replace("['", ".").replace("']", "").lstrip(".")
+        _collect(leaf, name or "output", found, MAX_DEPTH)
     return found
 
 
 def _collect(leaf: Any, name: str, found: Outputs, depth: int) -> None:
     if isinstance(leaf, Tensor):
         found[name] = leaf.detach()
-    elif isinstance(leaf, torch.distributions.Distribution) or (hasattr(leaf, "__dict__") and depth and not callable(leaf)):
+    elif hasattr(leaf, "__dict__") and depth and not callable(leaf):
         for key, value in vars(leaf).items():
             for path, inner in pytree.tree_flatten_with_path(value)[0]:
                 _collect(inner, f"{name}.{key}{pytree.keystr(path)}", found, depth - 1)
@@ -57,9 +58,14 @@ def same_bits(one: Any, other: Any) -> bool:
         return type(one) is type(other) and (one == other or one != one)
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    if one.layout != torch.strided or one.is_quantized:
-        one, other = one.dequantize() if one.is_quantized else one.to_dense(), other.dequantize() if other.is_quantized else other.to_dense()
+    one, other = _dense(one), _dense(other)
     return torch.equal(one.contiguous().reshape(-1).view(torch.uint8), other.contiguous().reshape(-1).view(torch.uint8))
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    if tensor.is_quantized:
+        return tensor.dequantize()
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,13 @@ class Difference:
     """Index in the first dimension, where there is one."""
 
     @property
+    def excess(self) -> float:
+        """How often what is allowed; infinite where nothing is."""
+        if self.largest == 0:
+            return 0.0
+        return self.largest / self.allowed if self.allowed else torch.inf
+
+    @property
     def equal(self) -> bool:
         return self.largest <= self.allowed
 
@@ -83,21 +96,22 @@ class Difference:
         return f"largest difference {self.largest:.3g}{place}, allowed {self.allowed:.3g}{row}"
 
 
-def difference(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> Difference:
-    """The worst leaf of all. Missing leaves differ infinitely; numbers beside tensors are compared like tensors."""
+def difference(actual: Mapping[str, Any], expected: Mapping[str, Any], relative: float = DEFAULT_RELATIVE) -> Difference:
+    """The worst leaf of all. Missing leaves differ infinitely; numbers beside tensors are compared like tensors.
+
+    `relative` is allowed of the largest expected value in a leaf, more where the leaf's type is coarser.
+    """
     worst = Difference()
     for name in expected.keys() | actual.keys():
         if name not in actual or name not in expected:
             return Difference(name, torch.inf, 0.0)
-        found = _leaf_difference(name, actual[name], expected[name])
-        if not found.equal and (worst.equal or found.largest - found.allowed > worst.largest - worst.allowed):
-            worst = found
-        elif worst.equal and found.largest >= worst.largest:
+        found = _leaf_difference(name, actual[name], expected[name], relative)
+        if found.excess > worst.excess or not worst.name:
             worst = found
     return worst
 
 
-def _leaf_difference(name: str, actual: Any, expected: Any) -> Difference:
+def _leaf_difference(name: str, actual: Any, expected: Any, relative: float) -> Difference:
     if not (isinstance(actual, Tensor) and isinstance(expected, Tensor)):
         return Difference(name, 0.0 if same_bits(actual, expected) or actual == expected else torch.inf, 0.0)
     if actual.shape != expected.shape:
@@ -111,7 +125,8 @@ def _leaf_difference(name: str, actual: Any, expected: Any) -> Difference:
     gaps = torch.where(one == other, torch.zeros((), dtype=torch.float64), (one - other).abs())  # infinity equals itself
     gaps = torch.where(one.isnan() & other.isnan(), torch.zeros((), dtype=torch.float64), gaps)
     sizes = other.abs()[other.isfinite()]
-    allowed = ABSOLUTE + RELATIVE.get(expected.dtype, DEFAULT_RELATIVE) * (float(sizes.max()) if len(sizes) else 0.0)
+    share = max(relative, RELATIVE.get(expected.dtype, 0.0))
+    allowed = ABSOLUTE + share * (float(sizes.max()) if len(sizes) else 0.0)
     gaps = torch.nan_to_num(gaps, nan=torch.inf)
     return Difference(name, float(gaps.max()), allowed, _row(gaps))
 

@@ -51,7 +51,8 @@ def export(module: nn.Module, inputs: Inputs) -> ExportedProgram:
 def _dynamic(module: nn.Module, example: Call, inputs: Inputs) -> dict[str, Any]:
     """For each argument by its name in forward(), which dimension of its tensors may change."""
     def shape(leaf: Any) -> Any:
-        return {inputs.batch_dim: torch.export.Dim.AUTO} if isinstance(leaf, Tensor) and inputs.counts(leaf, example) else None
+        counts = isinstance(leaf, Tensor) and inputs.counts(leaf, example)
+        return {inputs.batch_dim: torch.export.Dim.AUTO} if counts else None
 
     bound = inspect.signature(module.forward).bind(*example.args, **example.kwargs)
     return {name: pytree.tree_map(shape, argument) for name, argument in bound.arguments.items()}
@@ -60,7 +61,7 @@ def _dynamic(module: nn.Module, example: Call, inputs: Inputs) -> dict[str, Any]
 def inputs_of(program: ExportedProgram) -> Inputs:
     """Inputs made from the example that a program carries. Raises RefusedError when it carries none."""
     if not program.example_inputs:
-        raise RefusedError("the program carries no example inputs to try it with", "export with example inputs, or give them with --example")
+        raise RefusedError("the program carries no example inputs to try it with", "export with example inputs")
     args, kwargs = program.example_inputs
     dims = _dynamic_dims(program)
     first = next((dim for dim in dims if dim is not None), None)

@@ -3,6 +3,7 @@
 Both are run in the same way and without side effects on the caller: random streams are restored, inputs are copies.
 """
 
+import logging
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -21,12 +22,14 @@ from torch.fx import GraphModule, Interpreter, Node
 from dropout_trainer.gate import rng
 from dropout_trainer.gate.graph import location
 from dropout_trainer.gate.inputs import Call
-from dropout_trainer.gate.outputs import Outputs, leaves
 from dropout_trainer.gate.ops import op_name
+from dropout_trainer.gate.outputs import DEFAULT_RELATIVE, Outputs, leaves
 from dropout_trainer.gate.trace import VIEWS, Parting, Step, parting, same, watching
 
 CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
 STRIDE_SECONDS = 7919.37
+QUANTISED = 5e-2
+"""Dynamic quantisation takes one scale for the whole batch."""
 
 
 class Target(ABC):
@@ -35,6 +38,11 @@ class Target(ABC):
     title: str
     """What it is called in evidence: the model, the program."""
 
+    @property
+    def rounding(self) -> float:
+        """What rounding may change of an answer when it is computed beside other rows, in units of its largest value."""
+        return DEFAULT_RELATIVE
+
     @abstractmethod
     def answer(self, call: Call) -> Any:
         """The raw output of one forward."""
@@ -42,6 +50,13 @@ class Target(ABC):
     @abstractmethod
     def tensors(self) -> Mapping[str, Tensor]:
         """Every parameter, buffer and constant by name."""
+
+    def place(self, calls: tuple[Call, Call], numbers: tuple[int, int], gradients: bool = False, rows: int | None = None) -> Parting | None:
+        """As `part`; None also where looking that closely fails: a finding without its place is still a finding."""
+        try:
+            return self.part(calls, numbers, gradients, rows)
+        except Exception:
+            return None
 
     @abstractmethod
     def part(self, calls: tuple[Call, Call], numbers: tuple[int, int], gradients: bool = False, rows: int | None = None) -> Parting | None:
@@ -89,6 +104,11 @@ class Module(Target):
     def tensors(self) -> Mapping[str, Tensor]:
         return {**dict(self.module.named_parameters(remove_duplicate=False)), **dict(self.module.named_buffers(remove_duplicate=False))}
 
+    @property
+    def rounding(self) -> float:
+        quantised = any("quantiz" in type(module).__module__ for module in self.module.modules())
+        return QUANTISED if quantised else super().rounding
+
     def generators(self) -> list[torch.Generator]:
         own = [value for module in self.module.modules() for value in vars(module).values()]
         return [value for value in own if isinstance(value, torch.Generator)]
@@ -120,7 +140,8 @@ class Program(Target):
     def decomposed(self) -> ExportedProgram:
         """In core ATen ops, where every dropout that is off has vanished."""
         with quiet(), torch.no_grad():
-            return self.program.run_decompositions()
+            program: ExportedProgram = self.program.run_decompositions()
+            return program
 
     def answer(self, call: Call) -> Any:
         return self.module(*call.args, **call.kwargs)
@@ -140,9 +161,9 @@ class Program(Target):
         for node, value in values[0].items():
             other = values[1].get(node)
             inputs = [source for source in node.all_input_nodes if source in values[0]]
-            if not same(value, other, rows) and all(same(values[0][source], values[1].get(source), rows) for source in inputs):
-                if rows is None or (node.op == "call_function" and op_name(node.target) not in VIEWS):
-                    return Parting(location(node), False)
+            moves = rows is not None and (node.op != "call_function" or op_name(node.target) in VIEWS)
+            if not (moves or same(value, other, rows)) and all(same(values[0][source], values[1].get(source), rows) for source in inputs):
+                return Parting(location(node), False)
         return None
 
 
@@ -162,7 +183,12 @@ class _Recorder(Interpreter):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """torch warns about its own deprecated internals while it copies a graph; nobody who reads the log can act on that."""
+    """torch warns and logs about its own internals while it traces or copies a graph; nobody who reads the log can act on that."""
+    logger, level = logging.getLogger("torch"), logging.getLogger("torch").level
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dropout_api.candidate import REPORT_JSON
 from dropout_api.task import VerifyTask
+from dropout_api.verdict import CheckResult, Outcome
 from dropout_trainer.gate.gate import Inspection
-from dropout_trainer.gate.verdict import CheckResult, Outcome
 
 REPORT_HTML = "report.html"
 COLOURS = {Outcome.PASSED: "#1a7f37", Outcome.FAILED: "#cf222e", Outcome.NOT_APPLICABLE: "#6e7781", Outcome.COULD_NOT_RUN: "#9a6700"}

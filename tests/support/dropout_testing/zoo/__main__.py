@@ -3,11 +3,11 @@
 import sys
 import warnings
 
-from dropout_testing.zoo import animals
-from dropout_testing.zoo.entries import Broken, Sound, as_told, judge
 from rich.console import Console
 from rich.table import Table
 
+from dropout_testing.zoo import animals
+from dropout_testing.zoo.entries import Broken, Sound, as_told, judge
 from dropout_trainer.gate.verdict import GateReport
 
 
@@ -32,6 +32,8 @@ def main() -> int:
             report = judge(animal)
             good = right(animal, report)
             wrong += not good
+            if not console.is_terminal:
+                print(f"{'ok ' if good else 'NOT'} {name}: {found(report)}", file=sys.stderr, flush=True)
             table.add_row(name, type(animal).__name__.lower(), found(report), "[green]yes" if good else "[red]NO")
     console.print(table)
     console.print(f"{table.row_count - wrong} passed, {wrong} failed")

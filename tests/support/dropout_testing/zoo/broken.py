@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
-from dropout_testing.zoo.entries import Broken, floats, integers
 from torch import Tensor, nn
+
+from dropout_testing.zoo.entries import Broken, floats, integers
 
 FEATURES, CLASSES = 8, 3
 ROW = floats(6, FEATURES)
@@ -291,7 +292,8 @@ class Inline(nn.Module):
 
 
 BROKEN = {
-    "functional dropout that is always on": Broken(lambda: Net(lambda x: F.dropout(x, 0.5)), ROW, "live_ops", "aten.dropout (train=True, p=0.5)|'Net'"),
+    "functional dropout that is always on": Broken(
+        lambda: Net(lambda x: F.dropout(x, 0.5)), ROW, "live_ops", "aten.dropout (train=True, p=0.5)|'Net'"),
     "dropout2d with training written in": Broken(
         lambda: Cnn(nn.BatchNorm2d(8), lambda x: F.dropout2d(x, 0.3, training=True)), IMAGE, "live_ops",
         "aten.feature_dropout (train=True, p=0.3)|'Cnn'"),
@@ -300,8 +302,10 @@ BROKEN = {
     "dropout built in forward": Broken(lambda: Net(lambda x: nn.Dropout(0.5)(x)), ROW, "live_ops", "aten.dropout (train=True, p=0.5)"),
     "attention with dropout_p": Broken(
         lambda: Net(middle=Attention(0.2)), ROW, "live_ops", "aten.scaled_dot_product_attention (dropout_p=0.2)|'middle'"),
-    "mask from rand_like": Broken(lambda: Net(lambda x: x * (torch.rand_like(x) > 0.5)), ROW, "live_ops", "aten.rand_like draws random numbers"),
-    "mask from bernoulli": Broken(lambda: Net(lambda x: x * torch.bernoulli(torch.full_like(x, 0.5))), ROW, "live_ops", "aten.bernoulli draws"),
+    "mask from rand_like": Broken(
+        lambda: Net(lambda x: x * (torch.rand_like(x) > 0.5)), ROW, "live_ops", "aten.rand_like draws random numbers"),
+    "mask from bernoulli": Broken(
+        lambda: Net(lambda x: x * torch.bernoulli(torch.full_like(x, 0.5))), ROW, "live_ops", "aten.bernoulli draws"),
     "gaussian noise": Broken(lambda: Net(lambda x: x + torch.randn_like(x)), ROW, "live_ops", "aten.randn_like draws"),
     "a variational layer that samples": Broken(lambda: Net(middle=Sampled()), ROW, "live_ops", "draws random numbers in layer 'middle'"),
     "gumbel softmax": Broken(lambda: Net(lambda x: F.gumbel_softmax(x)), ROW, "live_ops", "draws random numbers"),
@@ -315,7 +319,8 @@ BROKEN = {
     "recurrent dropout in training mode, exported": Broken(
         Recurrent, floats(6, 5, FEATURES), "graph", "aten.lstm (train=True, dropout=0.3)|'rnn'", "program"),
     "instance norm that updates its statistics, exported": Broken(
-        lambda: Cnn(nn.InstanceNorm2d(8, track_running_stats=True)), IMAGE, "graph", "aten.instance_norm (use_input_stats=True)|'norm'", "program"),
+        lambda: Cnn(nn.InstanceNorm2d(8, track_running_stats=True)), IMAGE, "graph",
+        "aten.instance_norm (use_input_stats=True)|'norm'", "program"),
     "a model that is still in training mode": Broken(
         lambda: nn.Sequential(nn.Linear(FEATURES, 16), nn.Dropout(0.4)), ROW, "module_walk", "Dropout in layer '1'|eval()", "as-is"),
     "dropout in a branch of cond": Broken(Branches, ROW, "live_ops", "dropout|'Branches'"),
@@ -325,39 +330,50 @@ BROKEN = {
     "dropout in a dictionary of a plain object": Broken(
         lambda: Held(lambda d: SimpleNamespace(layers={"a": d}), lambda held: held.layers["a"]), ROW, "module_walk", "'held.layers['a']'"),
     "dropout in a partial function": Broken(
-        lambda: Held(lambda d: functools.partial(lambda layer, x: layer(x), d), lambda held: held), ROW, "module_walk", "Dropout in 'held()[0]'"),
+        lambda: Held(lambda d: functools.partial(lambda layer, x: layer(x), d), lambda held: held), ROW,
+        "module_walk", "Dropout in 'held()[0]'"),
     "dropout in a closure": Broken(lambda: Held(lambda d: (lambda x: d(x)), lambda held: held), ROW, "module_walk", "Dropout in 'held<d>'"),
-    "layer whose train() ignores its mode": Broken(lambda: Net(middle=StuckInTraining(0.5)), ROW, "module_walk", "StuckInTraining in layer 'middle'"),
+    "layer whose train() ignores its mode": Broken(
+        lambda: Net(middle=StuckInTraining(0.5)), ROW, "module_walk", "StuckInTraining in layer 'middle'"),
     "train() that forgets a child": Broken(lambda: ForgetsAChild(middle=nn.Dropout(0.5)), ROW, "module_walk", "Dropout in layer 'middle'"),
     "dropout made in the first forward": Broken(MadeLate, ROW, "module_walk", "Dropout in layer 'drop'"),
-    "a flag from construction": Broken(lambda: Net(middle=FlagFromConstruction()), ROW, "live_ops", "p=0.2): dropout is on in layer 'middle'"),
+    "a flag from construction": Broken(
+        lambda: Net(middle=FlagFromConstruction()), ROW, "live_ops", "p=0.2): dropout is on in layer 'middle'"),
     "normalised over the batch by hand": Broken(
         lambda: Net(lambda x: (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt()), ROW, "source_batch_invariance",
         "a row is answered otherwise|aten.mean in layer 'Net'"),
     "softmax over the batch": Broken(lambda: Net(lambda x: x.softmax(0)), ROW, "source_batch_invariance", "aten._softmax in layer 'Net'"),
     "statistics that go on averaging": Broken(lambda: Net(middle=WritesInEval()), ROW, "source_repeat", "differ|middle"),
     "numpy's random numbers": Broken(
-        lambda: Net(lambda x: x * torch.from_numpy((np.random.rand(16) > 0.5).astype(np.float32))), ROW, "source_repeat", "outside of torch|'Net'"),
-    "python's random numbers": Broken(lambda: Net(lambda x: x * random.random()), ROW, "source_repeat", "aten.mul in layer 'Net'|outside of torch"),
-    "the time of day": Broken(lambda: Net(lambda x: x * (1 + time.time() % 1)), ROW, "source_repeat", "aten.mul in layer 'Net'|outside of torch"),
+        lambda: Net(lambda x: x * torch.from_numpy((np.random.rand(16) > 0.5).astype(np.float32))), ROW,
+        "source_repeat", "outside of torch|'Net'"),
+    "python's random numbers": Broken(
+        lambda: Net(lambda x: x * random.random()), ROW, "source_repeat", "aten.mul in layer 'Net'|outside of torch"),
+    "the time of day": Broken(
+        lambda: Net(lambda x: x * (1 + time.time() % 1)), ROW, "source_repeat", "aten.mul in layer 'Net'|outside of torch"),
     "a generator of its own": Broken(OwnGenerator, ROW, "live_ops", "aten.rand draws random numbers in layer 'OwnGenerator'"),
     "every third call": Broken(EveryThirdCall, ROW, "source_repeat", "aten.mul in layer 'EveryThirdCall'"),
     "dropout on large batches alone": Broken(lambda: Net(_drop_large_batches), ROW, "live_ops", "aten.dropout|a batch of 17"),
     "dropout with gradients alone": Broken(lambda: Net(_drop_with_gradients), ROW, "live_ops", "dropout|with gradients"),
     "never scaled": Broken(lambda: Net(middle=Scaled(lambda p: 1.0)), ROW, "expectation", "Scaled in layer 'middle' answers 0.7"),
-    "scaled twice": Broken(lambda: Net(middle=Scaled(lambda p: 1 / (1 - p) ** 2)), ROW, "expectation", "Scaled in layer 'middle' answers 1.4"),
+    "scaled twice": Broken(
+        lambda: Net(middle=Scaled(lambda p: 1 / (1 - p) ** 2)), ROW, "expectation", "Scaled in layer 'middle' answers 1.4"),
     "scaled by the rate": Broken(lambda: Net(middle=Scaled(lambda p: 1 / p)), ROW, "expectation", "Scaled in layer 'middle' answers 2.3"),
-    "rate and complement swapped at one half": Broken(lambda: Net(middle=SwappedAtHalf()), ROW, "expectation", "SwappedAtHalf in layer 'middle'"),
+    "rate and complement swapped at one half": Broken(
+        lambda: Net(middle=SwappedAtHalf()), ROW, "expectation", "SwappedAtHalf in layer 'middle'"),
     "dropped weights that are live": Broken(lambda: Net(middle=DropConnect(True)), ROW, "live_ops", "dropout is on in layer 'middle'"),
-    "dropped weights that are never scaled": Broken(lambda: Net(middle=DropConnect(False)), ROW, "expectation", "DropConnect in layer 'middle'"),
-    "one mask for a sequence, live": Broken(OneMaskPerSequence, floats(6, 5, FEATURES), "live_ops", "dropout is on in layer 'OneMaskPerSequence'"),
+    "dropped weights that are never scaled": Broken(
+        lambda: Net(middle=DropConnect(False)), ROW, "expectation", "DropConnect in layer 'middle'"),
+    "one mask for a sequence, live": Broken(
+        OneMaskPerSequence, floats(6, 5, FEATURES), "live_ops", "dropout is on in layer 'OneMaskPerSequence'"),
     "embedding dropout, live": Broken(lambda: EmbeddingDropout(True), integers(20, 6, 8), "live_ops", "aten.bernoulli_|'EmbeddingDropout'"),
     "embedding dropout, never scaled": Broken(
         lambda: EmbeddingDropout(False), integers(20, 6, 8), "expectation", "UnscaledEmbedding in layer 'embedding'"),
-    "stochastic depth, live": Broken(lambda: Net(middle=StochasticDepth()), ROW, "live_ops", "aten.rand draws random numbers in layer 'middle'"),
+    "stochastic depth, live": Broken(
+        lambda: Net(middle=StochasticDepth()), ROW, "live_ops", "aten.rand draws random numbers in layer 'middle'"),
     "unscaled in the model's own forward": Broken(Inline, ROW, "expectation", "'Inline'"),
     "a custom op with numpy's noise": Broken(lambda: Net(lambda x: noisy(x)), ROW, "source_repeat", "zoo.noisy in layer 'Net'"),
     "compiled": Broken(lambda: torch.compile(Net(lambda x: F.dropout(x, 0.5))), ROW, "live_ops", "dropout is on in layer 'Net'"),
     "quantised": Broken(_quantised, ROW, "live_ops", "dropout is on in layer 'Net'"),
-    "traced in training mode": Broken(_traced, ROW, "live_ops", "dropout"),
+    "traced in training mode": Broken(_traced, ROW, "live_ops", "aten.bernoulli_ draws"),
 }

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from dropout_testing.zoo.broken import CLASSES, FEATURES
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dropout_api.candidate import CONFIG, FILES, HELDOUT, MANIFEST, PROGRAM, WEIGHTS, CandidateConfig, FileDigest, Manifest
 from dropout_api.verdict import Basis, CheckResult, Outcome
+from dropout_testing.zoo.broken import CLASSES, FEATURES
 from dropout_trainer.gate.candidate import Heldout, sha256
 from dropout_trainer.gate.gate import SOURCE_CHECKS
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
-from dropout_testing.zoo.broken import CLASSES, FEATURES, IMAGE, ROW, Attention, Cnn, Net, Recurrent, Scaled
-from dropout_testing.zoo.entries import Sound, floats, integers
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from dropout_testing.zoo.broken import CLASSES, FEATURES, IMAGE, ROW, Attention, Cnn, Net, Recurrent, Scaled
+from dropout_testing.zoo.entries import Sound, floats, integers
 
 SEQUENCE = floats(6, 5, FEATURES)
 
@@ -301,7 +302,8 @@ def _bert(transformers: Any) -> nn.Module:
 
 
 def _gpt2(transformers: Any) -> nn.Module:
-    return transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=30, n_positions=16, n_embd=16, n_layer=1, n_head=2, use_cache=False))
+    config = transformers.GPT2Config(vocab_size=30, n_positions=16, n_embd=16, n_layer=1, n_head=2, use_cache=False)
+    return transformers.GPT2LMHeadModel(config)
 
 
 def _distilbert(transformers: Any) -> nn.Module:
@@ -372,7 +374,8 @@ SOUND = {
     "branches on values": Sound(BranchesOnValues, ROW),
     "bfloat16": Sound(Halves, ROW),
     "cond on the batch size": Sound(Loop, ROW),
-    "spectral norm": Sound(lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(FEATURES, 16)), nn.Linear(16, CLASSES)), ROW),
+    "spectral norm": Sound(
+        lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(FEATURES, 16)), nn.Linear(16, CLASSES)), ROW),
     "weight norm": Sound(lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(FEATURES, 16)), nn.Dropout(0.2)), ROW),
     "quantised": Sound(
         lambda: torch.ao.quantization.quantize_dynamic(Net(middle=nn.Dropout(0.4)), {nn.Linear}, dtype=torch.qint8), ROW),

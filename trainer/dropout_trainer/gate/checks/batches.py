@@ -40,7 +40,7 @@ def batch_invariance(name: str, target: Target, inputs: Inputs) -> CheckResult:
     rows = max(inputs.rows, 2) if not inputs.fixed_rows else inputs.rows
     if rows == 1:
         return not_applicable(name, "the program takes one row at a time")
-    batch, together = inputs.call(rows), None
+    batch = inputs.call(rows)
     together = target.run(batch)
     names = _row_outputs(together, rows, inputs)
     if not names:
@@ -48,9 +48,10 @@ def batch_invariance(name: str, target: Target, inputs: Inputs) -> CheckResult:
     for how, other, kept in _companies(inputs, batch, rows):
         found = _compared(target, other, together, names, kept, inputs)
         if not found.equal:
-            place = target.part(_pair(inputs, batch, rows), (0, 0), rows=rows)
+            place = target.place(_pair(inputs, batch, rows), (0, 0), rows=rows)
             at = f"; first in {place.where}" if place else ""
-            return failed(name, f"a row is answered otherwise {how} than in its batch: {found}{at}", COMPANIONS, place.where if place else None)
+            what = f"a row is answered otherwise {how} than in its batch: {found}{at}"
+            return failed(name, what, COMPANIONS, place.where if place else None)
     return passed(name, f"{rows} rows are answered alike alone, in another order and among others")
 
 
@@ -78,16 +79,15 @@ def _compared(target: Target, call: Call, together: Outputs, names: list[str], i
     kept = (index >= 0).nonzero().flatten()
     expected = {name: together[name].index_select(dim, kept) for name in names}
     actual = {name: answer[name].index_select(dim, index[kept]) if name in answer and answer[name].dim() > dim else None for name in names}
-    scale = {name: together[name] for name in names}
-    return _scaled(actual, expected, scale)
+    return _scaled(actual, expected, {name: together[name] for name in names}, target.rounding)
 
 
-def _scaled(actual: Outputs, expected: Outputs, whole: Outputs) -> Difference:
+def _scaled(actual: Outputs, expected: Outputs, whole: Outputs, rounding: float) -> Difference:
     """A difference is measured by the size of the whole batch's output, not of one row of it."""
-    found = difference(actual, expected)
+    found = difference(actual, expected, rounding)
     if found.equal or not isinstance(whole.get(found.name), Tensor):
         return found
-    allowed = difference({found.name: whole[found.name]}, {found.name: whole[found.name]}).allowed
+    allowed = difference({found.name: whole[found.name]}, {found.name: whole[found.name]}, rounding).allowed
     return Difference(found.name, found.largest, max(found.allowed, allowed), found.row)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dropout_api.verdict import CheckResult, Location
 from dropout_trainer.gate import rng
+from dropout_trainer.gate.checks.masks import compensated, masks
 from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.gate.outputs import leaves, same_bits
 from dropout_trainer.gate.target import Module, quiet
@@ -64,9 +65,32 @@ def expectation(name: str, target: Module, inputs: Inputs) -> CheckResult:
             where = Location(layer=measured[-1], op=type(layer).__name__)
             what = f"{where.op} in layer '{where.layer}' answers {slope.value:.3g} times as much in training as in eval mode"
             return failed(name, f"{what}, on average over {slope.draws} draws (± {slope.error:.2g})", REMEDY, where)
+    written_out = _written_out(name, model, inputs)
+    if isinstance(written_out, CheckResult):
+        return written_out
+    measured += written_out
     if not measured:
         return not_applicable(name, "no layer besides torch's own is random in training and linear in eval mode")
     return passed(name, f"{', '.join(measured[:8])}: scaled right" + (f", at a rate of {PROBE_RATE} instead of 0.5" if moved else ""))
+
+
+def _written_out(name: str, model: nn.Module, inputs: Inputs) -> CheckResult | list[str]:
+    """The same for dropout that is written out in a forward. Gives the layers in which there is some that is right."""
+    call = inputs.call(None if inputs.fixed_rows else min(inputs.rows, 8))
+    try:
+        _train(model)
+        found = masks(model, call)
+        model.eval()
+        for (layer, source), kept in found.items():
+            if abs(kept.mean - 1) > max(TOLERANCE, SIGMAS * kept.error) and not compensated(model, call, layer, kept.mean):
+                what = f"a mask in layer '{layer}' ({source}) keeps {kept.mean:.3g} of what it is multiplied with"
+                return failed(name, f"{what}, on average over {len(kept.values)} draws (± {kept.error:.2g})", REMEDY,
+                              Location(layer=layer, op="aten.mul", source=source))
+    except Exception:
+        return []  # it does not run in training mode, which is another check's matter
+    finally:
+        model.eval()
+    return [layer for layer, _ in found]
 
 
 def _move_rates(model: nn.Module) -> int:

@@ -42,17 +42,17 @@ def modal(module: nn.Module) -> bool:
     """Whether a module of torch's own behaves otherwise in training mode, as it is configured."""
     match module:
         case _DropoutNd():
-            return module.p > 0
+            return bool(module.p > 0)
         case _BatchNorm():
             return True
         case _InstanceNorm():
-            return module.track_running_stats
+            return bool(module.track_running_stats)
         case nn.RNNBase():
-            return module.dropout > 0 and module.num_layers > 1
+            return bool(module.dropout > 0 and module.num_layers > 1)
         case nn.MultiheadAttention():
-            return module.dropout > 0
+            return bool(module.dropout > 0)
         case nn.RReLU():
-            return module.lower != module.upper
+            return bool(module.lower != module.upper)
         case _:
             return False
 
@@ -124,7 +124,8 @@ def _failed(name: str, model: nn.Module, path: str, module: nn.Module, hidden: b
     kind = type(module).__name__
     where = Location(layer=(path or type(model).__name__)[:400], op=kind)
     if hidden:
-        return failed(name, f"{kind} in '{path}' is in training mode and no registered submodule, so eval() never reaches it", REGISTER, where)
+        what = f"{kind} in '{path}' is in training mode and no registered submodule, so eval() never reaches it"
+        return failed(name, what, REGISTER, where)
     if model.training:
         return failed(name, f"the model is in training mode, and so is {kind} in layer '{where.layer}'", CALL_EVAL, where)
     return failed(name, f"{kind} in layer '{where.layer}' stayed in training mode after eval()", OVERRIDE, where)

@@ -40,7 +40,7 @@ def _cases(inputs: Inputs) -> Iterator[tuple[int, bool]]:
 
 def _place(target: Target, call: Call, changed: list[int], gradients: bool) -> tuple[Location | None, bool]:
     for number in changed:
-        found = target.part((call, call), (0, number), gradients)
+        found = target.place((call, call), (0, number), gradients)
         if found:
             return found.where, found.outside
     return None, False

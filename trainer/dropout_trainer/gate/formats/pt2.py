@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from dropout_trainer.gate.formats.pt2_json import check_program
-from dropout_trainer.gate.verdict import RefusedError
 from dropout_trainer.gate.formats.zipfacts import REMEDY, record_names
+from dropout_trainer.gate.verdict import RefusedError
 
 PROGRAM = "models/model.json"
 SAMPLE_INPUTS = "data/sample_inputs/model.pt"
