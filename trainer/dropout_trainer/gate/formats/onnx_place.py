@@ -17,13 +17,13 @@ FRAME = re.compile(r'File "([^"\n]{1,400})", line (\d{1,7}), in ([\w<>]{1,100})'
 
 
 def location(node: NodeProto, holder: Location | None = None) -> Location:
-    """The node's place. A node that says nothing of it, inside a branch or a function, has that of the node which holds it."""
+    """The node's place. Inside a branch or a function, a node that has no record of it has that of the node which holds it."""
     noted = {entry.key: entry.value for entry in node.metadata_props}
     op = plain(f"onnx.{node.op_type}")
     layer = _recorded(noted) or _from_name(node.name)
-    if layer is None and holder is not None:
-        return Location(layer=holder.layer, op=op, source=holder.source)
     named = plain(node.name or next(iter(node.output), ""))
+    if layer is None and holder is not None:
+        return Location(layer=holder.layer, op=op, source=plain(f"node {named} in {holder.source}"))
     return Location(layer=plain(layer or named or "the model"), op=op, source=_line(noted.get(TRACE, "")) or f"node {named}")
 
 
