@@ -22,7 +22,7 @@ from dropout_trainer.gate.verdict import RefusedError
 
 MAX_FILE_BYTES = (2 << 30) - 1
 """What protobuf itself allows."""
-MAX_NODES = 200_000
+MAX_NODES = 100_000
 """Nodes of a model once each call of a function is replaced by the function's body, as runtimes do."""
 MAX_CALLS = 24
 """Functions that call each other, one inside the other."""
@@ -110,7 +110,7 @@ def _check_functions(model: ModelProto) -> None:
     known = onnx_walk.functions(model)
     for key in known:
         if key.domain in STANDARD:
-            raise RefusedError(f"function {key.name[:80]!r} has the domain of ONNX's own ops; runtimes differ in which they run", OWN_DOMAIN)
+            raise RefusedError(f"function {key.name[:80]!r} has the domain of ONNX's own ops; runtimes differ in what they run", OWN_DOMAIN)
     sizes = _Sizes(known)
     for key in known:
         sizes.call(key)

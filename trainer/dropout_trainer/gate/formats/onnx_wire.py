@@ -29,6 +29,8 @@ class Field(NamedTuple):
     """Descriptor of the message that it holds, or None."""
     integers: bool
     """Whether it is a list of integers, which may stand packed in one byte each."""
+    text: bool
+    """Whether it is text. Python's parser takes any bytes for one and fails when it is read."""
 
 
 def check(content: bytes) -> None:
@@ -72,19 +74,27 @@ class _Walk:
             self.packed += size
             if self.packed > MAX_PACKED_BYTES:
                 raise RefusedError(f"the file has more than {MAX_PACKED_BYTES} bytes of packed integers", "keep weights as raw data")
+        elif field.text:
+            self._text(at, end)
         return end
+
+    def _text(self, at: int, end: int) -> None:
+        try:
+            self.content[at:end].decode()
+        except UnicodeDecodeError:
+            raise RefusedError(f"the text at byte {at} of the file is not in UTF-8: this is no ONNX model", REMEDY) from None
 
     def _number(self, at: int, end: int) -> tuple[int, int]:
         """A varint and where it ends."""
         value = shift = 0
-        while shift < 64:
-            byte = self.content[_within(at + 1, end) - 1]
+        while shift < 64 and at < end:
+            byte = self.content[at]
             at += 1
             value |= (byte & 127) << shift
             if byte < 128:
                 return value, at
             shift += 7
-        raise RefusedError("the file holds a number of more than 64 bits: this is no ONNX model", REMEDY)
+        raise RefusedError(f"a number before byte {at} is cut off or has more than 64 bits: this is no ONNX model", REMEDY)
 
 
 def _within(at: int, end: int) -> int:
@@ -96,4 +106,7 @@ def _within(at: int, end: int) -> int:
 @cache
 def _fields(kind: Any) -> dict[int, Field]:
     integers = (kind.fields[0].TYPE_INT32, kind.fields[0].TYPE_INT64, kind.fields[0].TYPE_UINT64)
-    return {field.number: Field(field.message_type, field.is_repeated and field.type in integers) for field in kind.fields}
+    return {
+        field.number: Field(field.message_type, field.is_repeated and field.type in integers, field.type == field.TYPE_STRING)
+        for field in kind.fields
+    }
