@@ -1,9 +1,10 @@
 """From a trained module to the ONNX file of its eval mode."""
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -25,12 +26,13 @@ def export_onnx(model: nn.Module, example: tuple[Tensor, ...], path: Path) -> No
     Every tensor of `example` is [N, ...] with the same N ≥ 2. `model` itself stays as it is. Raises StageFailure when the
     model cannot be exported.
     """
-    batch = torch.export.Dim("batch", min=1)
+    shapes = tuple({0: torch.export.Dim("batch", min=1)} for _ in example)
     try:
         with _quiet():
             inputs = tuple(tensor.cpu() for tensor in example)
-            program = torch.export.export(eval_copy(model), inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
-            exported = torch.onnx.export(program, dynamo=True, opset_version=OPSET, external_data=False, verbose=False)
+            program = torch.export.export(eval_copy(model), inputs, dynamic_shapes=shapes)
+            # the program has these shapes already; given again, the dimension keeps its name
+            exported = torch.onnx.export(program, dynamo=True, dynamic_shapes=shapes, opset_version=OPSET, external_data=False, verbose=False)
             assert exported is not None
             exported.save(path, external_data=False)
     except Exception as error:  # torch's exporters fail with exceptions of many unrelated kinds
@@ -49,9 +51,9 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns and logs about its own internals; nobody who reads the run's log can act on that."""
+    """The exporter warns, logs and prints about its own internals; nobody who reads the run's log can act on that."""
     disabled = logging.root.manager.disable
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import FunctionProto, GraphProto, ModelProto, TensorProto
 
 from dropout_trainer.gate.formats import onnx_tensors, onnx_walk, onnx_wire
@@ -69,7 +68,7 @@ def _parse(path: Path) -> ModelProto:
     onnx_wire.check(content)
     try:
         model = ModelProto.FromString(content)
-    except DecodeError:
+    except Exception:  # protobuf's DecodeError, whose package comes with onnx and is not for others to import
         raise RefusedError(f"{path.name} is not a readable ONNX model", REMEDY) from None
     if not model.graph.node:
         raise RefusedError(f"{path.name} holds no graph with a node in it", REMEDY)

@@ -69,6 +69,6 @@ def _from_name(name: str) -> str | None:
 
 
 def _line(trace: str) -> str:
-    frames = FRAME.findall(trace)
+    frames = [frame for frame in FRAME.findall(trace) if not frame[0].startswith("<")]
     own = [frame for frame in frames if "/torch/" not in frame[0]] or frames
     return plain(f"{own[-1][0].rsplit('/', 1)[-1]} line {own[-1][1]}, in {own[-1][2]}") if own else ""

@@ -57,7 +57,7 @@ class Session:
         """All outputs of the model for its inputs, given in the order of `inputs`. Raises RefusedError when it cannot or takes too long."""
         if len(tensors) != len(self.inputs):
             raise RefusedError(f"the model takes {len(self.inputs)} inputs and was given {len(tensors)}", "give it as many as it takes")
-        feeds = {spec.name: tensor.detach().cpu().contiguous().numpy() for spec, tensor in zip(self.inputs, tensors, strict=True)}
+        feeds = {spec.name: _array(spec, tensor) for spec, tensor in zip(self.inputs, tensors, strict=True)}
         options = ort.RunOptions()
         timer = threading.Timer(self.seconds, setattr, (options, "terminate", True))
         timer.daemon = True
@@ -94,14 +94,20 @@ def _refusing(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # onnxruntime raises classes of its own that share no other base
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise RefusedError(f"onnxruntime {ort.__version__} cannot {what} the model ({lines[0][:300]})", REMEDY) from None
+        text = " ".join(line.strip() for line in str(error).splitlines()) or type(error).__name__
+        raise RefusedError(f"onnxruntime {ort.__version__} cannot {what} the model ({text[:400]})", REMEDY) from None
 
 
 def _spec(node: Any) -> InputSpec:
     if node.type not in DTYPES:
         raise RefusedError(f"input '{node.name[:80]}' is a {node.type[:80]}, which the gate cannot give", PLAIN)
     return InputSpec(node.name, DTYPES[node.type], tuple(node.shape))
+
+
+def _array(spec: InputSpec, tensor: Tensor) -> Any:
+    if tensor.dtype is not spec.dtype:
+        raise RefusedError(f"input '{spec.name[:80]}' takes {spec.dtype} and was given {tensor.dtype}", "give it the type that it takes")
+    return tensor.detach().cpu().contiguous().numpy()
 
 
 def _tensor(output: Any) -> Tensor:

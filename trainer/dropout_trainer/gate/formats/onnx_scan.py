@@ -13,7 +13,7 @@ from onnx import FunctionProto, ModelProto, NodeProto
 
 from dropout_api.verdict import CheckResult, Location
 from dropout_trainer.gate.formats import onnx_walk
-from dropout_trainer.gate.formats.onnx_place import excerpt, location, plain
+from dropout_trainer.gate.formats.onnx_place import excerpt, location
 from dropout_trainer.gate.formats.onnx_scope import Constant, Scope, Unknown, Value
 from dropout_trainer.gate.verdict import failed, passed
 
@@ -123,7 +123,7 @@ def _dropout(node: NodeProto, scope: Scope) -> Finding | None:
         return None
     mode = scope.value(node.input[2])
     if isinstance(mode, Unknown):
-        return plain(f"onnx.Dropout (training_mode is {mode.why}{told}): dropout can be on"), INPUT
+        return f"onnx.Dropout (training_mode is {mode.why}{told}): dropout can be on", INPUT
     return (f"onnx.Dropout (training_mode=true{told}): dropout is on", DROPOUT) if mode.value else None
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
+from dropout_trainer.gate.formats.onnx_place import plain
+
 MAX_STEPS = 64
 """Identity and Cast nodes in a row."""
 SCALARS = ("value_int", "value_float")
@@ -69,13 +71,13 @@ class Scope:
             return self.given[name]
         if name in self.initialisers:
             if name in self.inputs:
-                return Unknown(f"the initialiser '{name}', which is an input, too, so that a caller may replace it")
+                return Unknown(f"the initialiser '{plain(name)}', which is an input, too, so that a caller may replace it")
             return _number(self.initialisers[name], name)
         if name in self.inputs:
-            return Unknown(f"the input '{name}'")
+            return Unknown(f"the input '{plain(name)}'")
         node = self.producers.get(name)
         if node is None:
-            return self.outer.value(name, steps) if self.outer else Unknown(f"the value '{name}', which is nowhere")
+            return self.outer.value(name, steps) if self.outer else Unknown(f"the value '{plain(name)}', which is nowhere")
         return self._result(node, name, steps)
 
     def _result(self, node: NodeProto, name: str, steps: int) -> Value:
@@ -86,23 +88,23 @@ class Scope:
                 return self.value(node.input[0], steps + 1)
             if node.op_type == "Cast" and node.input:
                 return _cast(self.value(node.input[0], steps + 1), self.attribute(node, "to"))
-        return Unknown(f"the value '{name}', which {node.op_type} computes")
+        return Unknown(f"the value '{plain(name)}', which {plain(node.op_type)} computes")
 
     def _constant(self, node: NodeProto, name: str) -> Value:
         tensor = self.attribute(node, "value")
         if isinstance(tensor, TensorProto):
             return _number(tensor, name)
         numbers = [number for scalar in SCALARS if (number := self.attribute(node, scalar)) is not None]
-        return Constant(numbers[0]) if numbers else Unknown(f"the constant '{name}', which is no single number")
+        return Constant(numbers[0]) if numbers else Unknown(f"the constant '{plain(name)}', which is no single number")
 
 
 def _number(tensor: TensorProto, name: str) -> Value:
     if tensor.data_location == TensorProto.EXTERNAL or list(tensor.dims) not in ([], [1]):
-        return Unknown(f"the constant '{name}', which is no single number in the model's file")
+        return Unknown(f"the constant '{plain(name)}', which is no single number in the model's file")
     try:
         return Constant(numpy_helper.to_array(tensor).reshape(-1)[0].item())
     except (ValueError, TypeError, IndexError):
-        return Unknown(f"the constant '{name}', which cannot be read")
+        return Unknown(f"the constant '{plain(name)}', which cannot be read")
 
 
 def _cast(value: Value, to: Any) -> Value:
