@@ -26,13 +26,16 @@ def export_onnx(model: nn.Module, example: tuple[Tensor, ...], path: Path) -> No
     Every tensor of `example` is [N, ...] with the same N ≥ 2. `model` itself stays as it is. Raises StageFailure when the
     model cannot be exported.
     """
-    shapes = tuple({0: torch.export.Dim("batch", min=1)} for _ in example)
+    batch = torch.export.Dim("batch", min=1)
+    shapes = tuple({0: batch} for _ in example)
     try:
         with _quiet():
             inputs = tuple(tensor.cpu() for tensor in example)
             program = torch.export.export(eval_copy(model), inputs, dynamic_shapes=shapes)
-            # the program has these shapes already; given again, the dimension keeps its name
-            exported = torch.onnx.export(program, dynamo=True, dynamic_shapes=shapes, opset_version=OPSET, external_data=False, verbose=False)
+            exported = torch.onnx.export(
+                program, dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
+                dynamic_shapes=shapes,  # the program has them already; given again, the dimension keeps its name
+            )
             assert exported is not None
             exported.save(path, external_data=False)
     except Exception as error:  # torch's exporters fail with exceptions of many unrelated kinds
