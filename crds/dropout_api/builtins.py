@@ -75,8 +75,9 @@ def arguments(call: FactoryCall, table: dict[str, type[Arguments]], field: str) 
 
 def check_builtins(spec: JobSpec) -> None:
     """Raises ArgumentError when a built-in of `spec` does not exist or its arguments are wrong."""
-    arguments(spec.model, MODELS, "model")
-    arguments(spec.data, DATA, "data")
+    for call, table, field in ((spec.model, MODELS, "model"), (spec.data, DATA, "data")):
+        if call is not None:  # not there in a job that trains nothing
+            arguments(call, table, field)
 
 
 def describe(error: ValidationError, prefix: str, model: type[Wire] | None = None) -> str:

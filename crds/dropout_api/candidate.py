@@ -1,7 +1,7 @@
 """The layout of a candidate: what a training pod leaves in its run for the verifier.
 
-All files lie under `CANDIDATE_PATH` of the run's artifacts. The verifier derives that place from the run id that the
-operator made, reads these files by name, and takes nothing else from there.
+All files lie under `CANDIDATE_PATH` of the run's artifacts. The verifier derives that place from the id of a run that the
+operator made (for `spec.from`: found to be of the job's namespace), reads these files by name, and takes nothing else from there.
 """
 
 from typing import Annotated, Literal

@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 from dropout_api import names
 from dropout_api.pod import PodTemplate
 from dropout_api.schema import Schema, structural
-from dropout_api.spec import IMMUTABLE_UNLESS_SUSPENDED, MUTABLE, JobSpec
+from dropout_api.spec import IMMUTABLE_UNLESS_SUSPENDED, MUTABLE, REQUIRED, REQUIRED_TO_TRAIN, UNUSED, UNUSED_WITH_FROM, JobSpec
 from dropout_api.status import JobStatus
 
 MAX_NAME = 52  # leaves room for "-<attempt>" and the pod's suffix within a label's 63 characters
@@ -75,7 +75,7 @@ def _root() -> Schema:
 
 def _spec() -> Schema:
     spec = structural(JobSpec)
-    spec["x-kubernetes-validations"] = [*_immutable(), *_immutable_template()]
+    spec["x-kubernetes-validations"] = [*_immutable(), *_immutable_template(), *_trained_or_from()]
     properties = spec["properties"]
     properties["gate"]["items"]["x-kubernetes-validations"] = [
         _rule("has(self.min) || has(self.max)", "set min, max or both"),
@@ -99,9 +99,22 @@ def _spec() -> Schema:
 def _immutable() -> list[Schema]:
     """One rule for each field, all at the level of the spec: a rule on an optional leaf is not run when the leaf is removed."""
     return [
-        _message(to_camel(name), _unchanged("", to_camel(name)), "is immutable; delete this job and create a new one")
+        _message(wire_name(name), _unchanged("", wire_name(name)), "is immutable; delete this job and create a new one")
         for name in JobSpec.model_fields if name not in MUTABLE
     ]
+
+
+def wire_name(field: str) -> str:
+    """Name of a field of the spec as manifests have it."""
+    return JobSpec.model_fields[field].alias or field
+
+
+def _trained_or_from() -> list[Schema]:
+    """As `JobSpec` itself checks it: a job either trains, or verifies what another has trained."""
+    required = [_message(name, f"has(self.from) || has(self.{name})", REQUIRED) for name in map(wire_name, REQUIRED_TO_TRAIN)]
+    unused = [_message(name, f"!has(self.from) || !has(self.{name})", UNUSED) for name in map(wire_name, UNUSED_WITH_FROM)]
+    plan = "!has(self.from) || !has(self.dropout.rate) && self.dropout.layers.size() == 0"
+    return [*required, *unused, _message("dropout", plan, UNUSED)]
 
 
 def _immutable_template() -> list[Schema]:

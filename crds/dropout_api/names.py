@@ -86,7 +86,8 @@ class Tag(StrEnum):
     ATTEMPT = "dropout.attempt"
     PHASE = "dropout.phase"
     MESSAGE = "dropout.message"
-    RUN_ID = "dropout.run_id"
+    RUN_ID = "dropout.run_id"  # the job's own run
+    FROM_RUN = "dropout.from_run"  # the run whose candidate was verified again, where that is not the job's own
     DIGEST = "dropout.sha256"  # of the exported eval program
     CODE_DIGEST = "dropout.code_sha256"  # of the code that serves it
     SEED = "dropout.seed"
@@ -134,6 +135,11 @@ def tenant_name(namespace: str, name: str) -> str:
     A namespace holds no dot (RFC 1123 label), so the part before the first dot is always the tenant.
     """
     return f"{namespace}.{name}"
+
+
+def is_tenants(namespace: str, name: str) -> bool:
+    """Whether an experiment or registered model of this full name is the namespace's own."""
+    return name.startswith(tenant_name(namespace, ""))
 
 
 def verified_experiment(namespace: str) -> str:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
+from pydantic.alias_generators import to_camel
 
 from dropout_api.model import Wire
 from dropout_api.pod import PodTemplate, ResourceRequirements
@@ -20,6 +21,7 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 MetricName = Literal["loss", "accuracy"]
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
+RunId = Annotated[str, Field(max_length=32, pattern=r"^[0-9a-f]{32}$")]
 
 # Free-form arguments: an object whose keys only the factory knows. See crd.py for why the schema gives it no type.
 Args = Annotated[dict[str, JsonValue], Field(json_schema_extra={"x-free-form": True})]
@@ -40,6 +42,14 @@ class ModelSpec(FactoryCall):
 
 class DataSpec(FactoryCall):
     """The data: a factory that returns train, validation and test sets. Built-ins: sklearn, fashion_mnist."""
+
+
+class CandidateSource(Wire):
+    """An existing candidate to verify again, with this job's `gate` and `export`: after a quality bar was wrong, or a verifier
+    died. Nothing is trained, so `model`, `data`, `image` and a dropout plan do not go with it."""
+
+    run: RunId
+    """MLflow run that holds the candidate: `status.run.id` of the job that trained it, in this namespace."""
 
 
 class DropoutKind(StrEnum):
@@ -158,11 +168,12 @@ class Determinism(StrEnum):
 
 
 class JobSpec(Wire):
-    """One training. Immutable but for `suspend` and `ttlSecondsAfterFinished`, and the pod template's scheduling
-    fields while the job is suspended: to change anything else, create a new job."""
+    """One training, or with `from` one more verification. Immutable but for `suspend` and `ttlSecondsAfterFinished`, and the
+    pod template's scheduling fields while the job is suspended: to change anything else, create a new job."""
 
-    model: ModelSpec
-    data: DataSpec
+    model: ModelSpec | None = None
+    data: DataSpec | None = None
+    source: Annotated[CandidateSource | None, Field(alias="from")] = None
     dropout: DropoutSpec = DropoutSpec()
     training: TrainingSpec = TrainingSpec()
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 42
@@ -184,13 +195,40 @@ class JobSpec(Wire):
     gate: Annotated[list[QualityBar], Field(max_length=16)] = []
     """Quality bars on top of the eval-mode gate. The eval-mode gate itself cannot be switched off."""
     suspend: bool = False
-    """Stops the training pod, or holds it back. After resuming, training starts over from the first epoch."""
+    """Stops the job's pod, or holds it back. After resuming, training starts over from the first epoch."""
     start_deadline_seconds: Seconds = 600
     """Seconds that a scheduled pod may take until its training runs. Waiting for a free node is not counted."""
     active_deadline_seconds: Seconds | None = None
     """Seconds that training may take over all attempts; time spent suspended is not counted."""
     ttl_seconds_after_finished: TtlSpec = TtlSpec()
 
+    @model_validator(mode="after")
+    def _trained_or_from(self) -> Self:
+        if self.source is None:
+            missing = [name for name in REQUIRED_TO_TRAIN if getattr(self, name) is None]
+            if missing:
+                raise ValueError(f"{missing[0]} {REQUIRED}")
+            return self
+        used = [name for name in UNUSED_WITH_FROM if getattr(self, name) is not None]
+        if self.dropout != DropoutSpec():
+            used.append("dropout")
+        if used:
+            raise ValueError(f"{to_camel(used[0])} {UNUSED}")
+        return self
+
+
+class TrainingJobSpec(JobSpec):
+    """The spec of a job that trains, as the trainer reads it."""
+
+    model: ModelSpec
+    data: DataSpec
+
+
+REQUIRED_TO_TRAIN = ("model", "data")
+REQUIRED = "is required, unless spec.from names a run whose candidate is to be verified again"
+UNUSED_WITH_FROM = (*REQUIRED_TO_TRAIN, "image", "image_pull_policy", "active_deadline_seconds")
+"""What says how to train, as far as its being set can be seen: a field with a default looks the same either way."""
+UNUSED = "does not go with spec.from: an existing candidate is verified again and nothing is trained"
 
 IMMUTABLE_UNLESS_SUSPENDED = ("node_selector", "tolerations", "affinity", "priority_class_name")
 """Fields of the pod template that may change while the job is suspended, as a queue like Kueue needs."""

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from dropout_api.model import Wire
 from dropout_api.names import tenant_name
-from dropout_api.spec import JobSpec
+from dropout_api.spec import JobSpec, RunId, TrainingJobSpec
 
 
 class JobRef(Wire):
@@ -19,9 +19,9 @@ class JobRef(Wire):
 
 
 class RunRef(Wire):
-    """The MLflow run that the operator made for the job."""
+    """An MLflow run that the operator made for a job."""
 
-    id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    id: RunId
     experiment_id: str
 
 
@@ -31,7 +31,7 @@ class TrainTask(Wire):
     job: JobRef
     attempt: Annotated[int, Field(ge=1)]
     run: RunRef
-    spec: JobSpec
+    spec: TrainingJobSpec
 
 
 class VerifyTask(Wire):
@@ -39,9 +39,17 @@ class VerifyTask(Wire):
 
     job: JobRef
     run: RunRef
+    """The job's own run, which gets the report."""
     spec: JobSpec
+    source: RunRef | None = None
+    """The run of `spec.from`, once the operator has found it to be of the job's namespace; None when the job trained itself."""
     image_id: str | None = None
     """Image that trained the model, as the kubelet told; recorded with the version."""
+
+    @property
+    def trained(self) -> RunRef:
+        """The run that trained the model: it holds the candidate and the curves."""
+        return self.source or self.run
 
     @property
     def model_name(self) -> str:

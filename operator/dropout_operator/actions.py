@@ -14,6 +14,15 @@ class EnsureRun:
     """Find or make the job's experiment, MLflow run and, where MLflow has users, the trainer's user."""
 
     experiment: str
+    source: str | None = None
+    """Id of the run of `spec.from`, by which the job's own is tagged."""
+
+
+@dataclass(frozen=True)
+class FindSource:
+    """Look up the run of `spec.from`: whose it is, and what its model was trained by."""
+
+    run_id: str
 
 
 @dataclass(frozen=True)
@@ -79,4 +88,4 @@ class DeleteTrainingJob:
     """Time to live is over."""
 
 
-Action = EnsureRun | WriteStatus | CreateSecret | CreateJob | DeleteJob | MarkRun | EndRun | EmitEvent | DeleteTrainingJob
+Action = EnsureRun | FindSource | WriteStatus | CreateSecret | CreateJob | DeleteJob | MarkRun | EndRun | EmitEvent | DeleteTrainingJob

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from dropout_api.names import API_VERSION, GROUP, KIND
+from dropout_api.status import JobStatus
 from dropout_api.task import JobRef
 from dropout_operator.actions import (
     Action,
@@ -19,6 +20,7 @@ from dropout_operator.actions import (
     EmitEvent,
     EndRun,
     EnsureRun,
+    FindSource,
     MarkRun,
     WriteStatus,
 )
@@ -42,8 +44,10 @@ class Executor:
     async def perform(self, action: Action, world: World) -> World:
         """Raises ApiError and TrackingError where trying again may help."""
         match action:
-            case EnsureRun(experiment):
-                return await self._ensure_run(experiment, world)
+            case EnsureRun():
+                return await self._ensure_run(action, world)
+            case FindSource(run_id):
+                return await self._find_source(run_id, world)
             case WriteStatus():
                 return await self._write_status(action, world)
             case CreateSecret(body):
@@ -62,11 +66,26 @@ class Executor:
                 await self._kube.delete(training_jobs_path(world.job.ref.namespace, world.job.ref.name), world.job.ref.uid)
         return world
 
-    async def _ensure_run(self, experiment: str, world: World) -> World:
+    async def _ensure_run(self, action: EnsureRun, world: World) -> World:
         try:
-            return replace(world, run=await self._tracking.ensure_run(world.job.ref, experiment))
+            return replace(world, run=await self._tracking.ensure_run(world.job.ref, action.experiment, action.source))
         except TrackingError as error:
             return replace(world, tracking_problem=str(error))
+
+    async def _find_source(self, run_id: str, world: World) -> World:
+        try:
+            source = await self._tracking.find_source(run_id)
+        except TrackingError as error:
+            return replace(world, tracking_problem=str(error))
+        return replace(world, source=replace(source, image_id=await self._image_of(run_id, world.job.ref.namespace)))
+
+    async def _image_of(self, run_id: str, namespace: str) -> str | None:
+        """The image in the status of the namespace's job that has this run: the operator writes there, and no trainer does."""
+        async for raw in self._kube.list(training_jobs_path(namespace)):
+            status = JobStatus.model_validate(raw.get("status") or {})
+            if status.run is not None and status.run.id == run_id:
+                return status.image_id
+        return None
 
     async def _write_status(self, action: WriteStatus, world: World) -> World:
         job = world.job.ref

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from dropout_api.names import Condition, Label, Stage
 from dropout_api.status import JobStatus
 from dropout_operator import statuses
-from dropout_operator.actions import EnsureRun
 from dropout_operator.apply import Executor
 from dropout_operator.kube import ApiError, Kube, jobs_path, training_jobs_path
 from dropout_operator.metrics import Metrics
@@ -121,7 +120,7 @@ class Controller:
             known = _found_out(world)
             for action in decided.actions:
                 world = await self.executor.perform(action, world)
-                if isinstance(action, EnsureRun) or _found_out(world) != known:
+                if _found_out(world) != known:
                     break
             else:
                 return decided.again
@@ -198,7 +197,7 @@ def _orphaned(run: ActiveRun, alive: dict[str, str | None]) -> str | None:
 
 
 def _found_out(world: World) -> tuple[object, ...]:
-    return (world.tracking_problem, world.blocked)
+    return (world.run, world.source, world.tracking_problem, world.blocked)
 
 
 def _at_rest(raw: Object, status: JobStatus) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dropout_api.names import API_VERSION, GROUP, KIND, METRICS_PATH, METRICS_PORT, METRICS_PORT_NAME, Env, Label, Stage, trainer_username
 from dropout_api.pod import PodTemplate
-from dropout_api.spec import JobSpec
+from dropout_api.spec import JobSpec, TrainingJobSpec
 from dropout_api.status import RunStatus
 from dropout_api.task import JobRef, RunRef, TrainTask, VerifyTask
 from dropout_operator.identities import trainer_password
@@ -67,7 +67,8 @@ def tracking_secret(job: JobRef, settings: Settings) -> Object:
 
 def train_job(job: JobRef, spec: JobSpec, run: RunStatus, attempt: int, deadline: int | None, settings: Settings) -> Object:
     """The Job of one attempt: one pod, never restarted in place."""
-    task = TrainTask(job=job, attempt=attempt, run=RunRef(id=run.id, experiment_id=run.experiment_id), spec=spec)
+    wanted = TrainingJobSpec.model_validate(spec.to_wire())
+    task = TrainTask(job=job, attempt=attempt, run=RunRef(id=run.id, experiment_id=run.experiment_id), spec=wanted)
     template, marks = spec.pod_template, labels(job, Stage.TRAIN, attempt)
     environment = [variable.to_wire() for variable in template.env]
     environment += _environment(task.to_json(), settings, tracking_secret_name(job) if settings.mlflow_auth else None)
@@ -93,9 +94,8 @@ def train_job(job: JobRef, spec: JobSpec, run: RunStatus, attempt: int, deadline
     return result
 
 
-def verify_job(job: JobRef, spec: JobSpec, run: RunStatus, image_id: str | None, settings: Settings) -> Object:
+def verify_job(task: VerifyTask, settings: Settings) -> Object:
     """The Job that judges and registers, in the operator's namespace; a pod that could not judge is tried again."""
-    task = VerifyTask(job=job, run=RunRef(id=run.id, experiment_id=run.experiment_id), spec=spec, image_id=image_id)
     container = {
         "name": Stage.VERIFY, "image": settings.verifier_image, "imagePullPolicy": settings.image_pull_policy,
         "command": ["dropout", "verify"],
@@ -105,9 +105,9 @@ def verify_job(job: JobRef, spec: JobSpec, run: RunStatus, image_id: str | None,
     pod = {
         "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False, "securityContext": SAFE_POD,
         "serviceAccountName": settings.verifier_service_account, "containers": [container],
-        "volumes": [{"name": "tmp", "emptyDir": {}}], "tolerations": [item.to_wire() for item in spec.pod_template.tolerations],
+        "volumes": [{"name": "tmp", "emptyDir": {}}], "tolerations": [item.to_wire() for item in task.spec.pod_template.tolerations],
     }
-    result = _job(verify_job_name(job), settings.namespace, labels(job, Stage.VERIFY, 1), pod, {}, {})
+    result = _job(verify_job_name(task.job), settings.namespace, labels(task.job, Stage.VERIFY, 1), pod, {}, {})
     result["spec"] |= {
         "backoffLimit": VERIFY_RETRIES, "activeDeadlineSeconds": VERIFY_DEADLINE, "ttlSecondsAfterFinished": VERIFY_TTL,
     }

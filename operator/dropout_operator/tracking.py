@@ -19,12 +19,16 @@ from dropout_api.task import JobRef
 from dropout_operator.actions import RunState
 from dropout_operator.identities import trainer_password
 from dropout_operator.settings import Settings
+from dropout_operator.world import SourceRun
 
 T = TypeVar("T")
 CALL_SECONDS = 20.0
 REQUEST_SECONDS = "5"
 THREADS = 4
 MAX_TAG = 5000
+ACTIVE = ("RUNNING", "SCHEDULED")
+UNSEEN = ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED")
+"""Another namespace's run may be refused instead of shown; whoever names it must not learn which."""
 
 
 class TrackingError(Exception):
@@ -55,9 +59,16 @@ class Tracking:
         self._experiments: dict[str, str] = {}
         self._granted: set[tuple[str, str]] = set()
 
-    async def ensure_run(self, job: JobRef, experiment: str) -> RunStatus:
-        """The job's run: the oldest that carries its UID, a new one where there is none. Others are closed."""
-        return await self._call(self._ensure_run, job, experiment)
+    async def ensure_run(self, job: JobRef, experiment: str, source: str | None = None) -> RunStatus:
+        """The job's run: the oldest that carries its UID, a new one where there is none. Others are closed.
+
+        `source` is the id of the run whose candidate the job verifies again.
+        """
+        return await self._call(self._ensure_run, job, experiment, source)
+
+    async def find_source(self, run_id: str) -> SourceRun:
+        """What MLflow knows of a run; without an experiment where there is no such run, it was deleted, or it may not be seen."""
+        return await self._call(self._find_source, run_id)
 
     async def set_state(self, run_id: str, state: RunState) -> None:
         await self._call(self._client.update_run, run_id, state)
@@ -79,19 +90,36 @@ class Tracking:
         except (MlflowException, requests.RequestException, TimeoutError) as error:
             raise TrackingError(_short(error)) from error
 
-    def _ensure_run(self, job: JobRef, experiment: str) -> RunStatus:
+    def _find_source(self, run_id: str) -> SourceRun:
+        from mlflow.exceptions import MlflowException
+
         try:
-            return self._find_or_create_run(job, experiment)
+            run = self._client.get_run(run_id)
+            experiment = self._client.get_experiment(run.info.experiment_id)
+        except MlflowException as error:
+            if error.error_code in UNSEEN:
+                return SourceRun(run_id)
+            raise
+        if "deleted" in (run.info.lifecycle_stage, experiment.lifecycle_stage):
+            return SourceRun(run_id)
+        return SourceRun(
+            id=run_id, experiment_id=experiment.experiment_id, experiment=experiment.name, namespace=run.data.tags.get(Tag.NAMESPACE, ""),
+            active=run.info.status in ACTIVE, verified=run.data.tags.get(Tag.FROM_RUN, ""),
+        )
+
+    def _ensure_run(self, job: JobRef, experiment: str, source: str | None) -> RunStatus:
+        try:
+            return self._find_or_create_run(job, experiment, source)
         except Exception:
             self._experiments.pop(experiment, None)  # it may have been deleted under us
             raise
 
-    def _find_or_create_run(self, job: JobRef, experiment: str) -> RunStatus:
+    def _find_or_create_run(self, job: JobRef, experiment: str, source: str | None) -> RunStatus:
         experiment_id = self._ensure_experiment(experiment, job.namespace)
         runs = self._client.search_runs([experiment_id], f"tags.`{Tag.UID}` = '{job.uid}'", order_by=["attributes.start_time ASC"])
         for duplicate in runs[1:]:
             self._client.set_terminated(duplicate.info.run_id, "KILLED")
-        run_id = runs[0].info.run_id if runs else self._create_run(job, experiment_id)
+        run_id = runs[0].info.run_id if runs else self._create_run(job, experiment_id, source)
         return RunStatus(id=run_id, experiment_id=experiment_id, url=self._page(experiment_id, run_id))
 
     def _page(self, experiment_id: str, run_id: str) -> str:
@@ -99,11 +127,11 @@ class Tracking:
         workspace = "?workspace=default&workflowType=machine_learning" if self._settings.mlflow_auth else ""
         return f"{self._settings.mlflow_public_url}/#/experiments/{experiment_id}/runs/{run_id}{workspace}"
 
-    def _create_run(self, job: JobRef, experiment_id: str) -> str:
+    def _create_run(self, job: JobRef, experiment_id: str, source: str | None) -> str:
         tags = {
             Tag.CLUSTER: job.cluster, Tag.UID: job.uid, Tag.NAMESPACE: job.namespace, Tag.NAME: job.name,
             "mlflow.source.name": f"dropouttrainingjob/{job.name} -n {job.namespace}", "mlflow.source.type": "JOB",
-        }
+        } | ({Tag.FROM_RUN: source} if source else {})
         run = self._client.create_run(experiment_id, tags={str(key): value for key, value in tags.items()}, run_name=job.name)
         self._client.update_run(run.info.run_id, "SCHEDULED")
         return str(run.info.run_id)
@@ -156,7 +184,7 @@ class Tracking:
         mine = f"tags.`{Tag.CLUSTER}` = '{self._cluster}'"
         experiments = [experiment.experiment_id for experiment in _pages(self._client.search_experiments, filter_string=mine)]
         active = []
-        for state in ("RUNNING", "SCHEDULED") if experiments else ():
+        for state in ACTIVE if experiments else ():
             runs = _pages(self._client.search_runs, experiments, filter_string=f"{mine} AND attributes.status = '{state}'")
             active += [ActiveRun(run.info.run_id, run.data.tags[Tag.UID]) for run in runs if Tag.UID in run.data.tags]
         return active

@@ -181,6 +181,24 @@ class Blocked:
 
 
 @dataclass(frozen=True)
+class SourceRun:
+    """The run that `spec.from` names, as MLflow has it. One that does not exist has no experiment, so it is nobody's."""
+
+    id: str
+    experiment_id: str = ""
+    experiment: str = ""
+    """Full name. Only the operator gives those, so it says whose the run is."""
+    namespace: str = ""
+    """By the run's tag, which a trainer of its namespace may have written."""
+    active: bool = False
+    """Whether it has not ended yet."""
+    verified: str = ""
+    """By its tag, the run whose candidate it verified again itself."""
+    image_id: str | None = None
+    """Image that trained the model, by the status of the job that did; None where there is no such job any more."""
+
+
+@dataclass(frozen=True)
 class World:
     """One job, its children and the time."""
 
@@ -192,6 +210,8 @@ class World:
     progress: ProgressSample | None = None
     run: RunStatus | None = None
     """The MLflow run, once it was found or made; the one in status where there is one."""
+    source: SourceRun | None = None
+    """The run of `spec.from`, once it was looked up."""
     tracking_problem: str | None = None
     """Why MLflow could not be asked just now."""
 

@@ -8,6 +8,8 @@ from dropout_testing.jobs import collection, manifest, refused
 
 DATA = {"factory": "sklearn", "args": {"name": "digits"}}
 VOLUME = {"name": "data", "emptyDir": {}}
+FROM: dict[str, Any] = {"from": {"run": "a" * 32}}
+AGAIN = FROM | {"model": None, "data": None}
 
 
 def env(*names: str) -> dict[str, Any]:
@@ -35,7 +37,18 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("a seed below zero", {"seed": -1}, "spec.seed"),
     ("a seed beyond 32 bits", {"seed": 2**32}, "spec.seed"),
     ("determinism as YAML's boolean", {"determinism": False}, "spec.determinism"),
-    ("no model", {"model": None}, "spec.model"),
+    ("no model", {"model": None}, "spec.model is required"),
+    ("no data", {"data": None}, "spec.data is required"),
+    ("a run that is no id", {"from": {"run": "models:/team.digits/1"}}, "spec.from.run"),
+    ("a run's id in capitals", {"from": {"run": "A" * 32}}, "spec.from.run"),
+    ("no run", {"from": {}}, "spec.from.run"),
+    ("a model with a candidate", FROM | {"data": None}, "spec.model does not go with spec.from"),
+    ("data with a candidate", FROM | {"model": None}, "spec.data does not go with spec.from"),
+    ("a dropout rate for a candidate", AGAIN | {"dropout": {"rate": 0.1}}, "spec.dropout does not go with spec.from"),
+    ("a dropout rule for a candidate", AGAIN | {"dropout": {"layers": [{"rate": 0.1}]}}, "spec.dropout does not go with spec.from"),
+    ("an image for a candidate", AGAIN | {"image": "a:1"}, "spec.image does not go with spec.from"),
+    ("a pull policy for a candidate", AGAIN | {"imagePullPolicy": "Always"}, "spec.imagePullPolicy does not go with spec.from"),
+    ("training time for a candidate", AGAIN | {"activeDeadlineSeconds": 9}, "spec.activeDeadlineSeconds does not go with spec.from"),
     ("no factory", {"model": {}}, "spec.model.factory"),
     ("a factory that is a path", {"model": {"factory": "../model.py"}}, "spec.model.factory"),
     ("a gate without a bound", {"gate": [{"metric": "accuracy"}]}, "spec.gate[0]"),
@@ -77,6 +90,12 @@ def test_takes_the_longest_name(plane: ControlPlane, namespace: str) -> None:
     made = plane.request("POST", collection(namespace), manifest("x" * 52))
 
     assert made["status"]["phase"] == "Pending"
+
+
+def test_takes_a_candidate_in_place_of_a_model_and_its_data(plane: ControlPlane, namespace: str) -> None:
+    made = plane.request("POST", collection(namespace), manifest("again", **AGAIN, gate=[{"metric": "accuracy", "min": 0.5}]))
+
+    assert (made["spec"]["from"], made["spec"].keys() & {"model", "data"}) == ({"run": "a" * 32}, set())
 
 
 def test_fills_in_the_defaults(plane: ControlPlane, namespace: str) -> None:

@@ -1,7 +1,8 @@
 """SIGKILL before and after each side effect, enumerated from the operator's own actions.
 
 Every kill point is a job of its own, and all live at once: each is also hit by the kills of all the others. A life goes from
-creation over suspension and resumption to registration, then the job deletes itself, so that every action occurs in it.
+creation over suspension and resumption to registration, then the job deletes itself, so that every action occurs in it. Some
+lives train; others verify again what was trained before.
 """
 
 from collections.abc import Iterator
@@ -22,10 +23,19 @@ from dropout_operator.actions import Action
 NAMESPACE = "killed"
 OCCURRENCES = {"WriteStatus": 5, "EmitEvent": 2, "CreateJob": 3}
 """How often at least an action occurs in a life; others once. (MarkRun is best effort: a kill just before it skips it.)"""
-POINTS = [
-    f"{action.__name__.lower()}-{side}-{number}"
-    for action in get_args(Action) for number in range(1, OCCURRENCES.get(action.__name__, 1) + 1) for side in ("before", "after")
-]
+AGAIN = {"FindSource": 2, "EnsureRun": 1, "WriteStatus": 5, "CreateJob": 2, "DeleteJob": 1}
+"""The same of a life that trains nothing, for the actions that are planned otherwise there."""
+NAMES = [action.__name__ for action in get_args(Action)]
+
+
+def points(occurrences: dict[str, int], end: str = "") -> list[str]:
+    numbered = [f"{name.lower()}-{{}}-{number}{end}" for name, count in occurrences.items() for number in range(1, count + 1)]
+    return [point.format(side) for point in numbered for side in ("before", "after")]
+
+
+TRAIN_POINTS = points({name: OCCURRENCES.get(name, 1) for name in NAMES if name != "FindSource"})
+AGAIN_POINTS = points(AGAIN, "-again")
+POINTS = TRAIN_POINTS + AGAIN_POINTS
 MINUTES = 8
 
 
@@ -41,6 +51,10 @@ class Life:
     status: dict[str, Any] = field(default_factory=dict)
     over: bool = False
 
+    @property
+    def trains(self) -> bool:
+        return self.job.name in TRAIN_POINTS
+
     def goes_on(self, pods: list[dict[str, Any]], raw: dict[str, Any] | None) -> None:
         """Plays kubelet and user as far as they can now."""
         if raw is None:
@@ -52,14 +66,15 @@ class Life:
             stage, phase = pod["metadata"]["labels"]["training.dropout.dev/stage"], pod["status"].get("phase", "Pending")
             if phase == "Pending":
                 jobs.start(self.job.plane, pod)
-            elif phase == "Running" and stage == "verify":
+            elif phase == "Running" and stage == "verify" and (self.trains or self.resumed):
                 jobs.end(self.job.plane, pod, message=PASSED)
             elif phase == "Running" and self.resumed and self.phases[-1] == "Running":
                 jobs.end(self.job.plane, pod, message=TRAINED)
-        if self.phases[-1] == "Running" and not self.suspended:
+        works = self.phases[-1] == "Running" if self.trains else self.phases[-1] == "Verifying" and bool(pods)
+        if works and not self.suspended:
             self.job.change(suspend=True)
             self.suspended = True
-        elif self.phases[-1] == "Suspended" and not self.resumed:
+        elif self.phases[-1] == "Suspended" and not self.resumed and (self.trains or not pods):
             self.job.change(suspend=False)
             self.resumed = True
 
@@ -91,11 +106,22 @@ def aftermath(plane: ControlPlane, mlflow: MlflowServer, tmp_path_factory: pytes
     operator = OperatorProcess(plane, mlflow, folder, module="dropout_testing.killable_operator", environment=killed)
     with Witness(plane) as witness, operating(operator):
         ttl = {"succeeded": 20, "failed": 100_000, "rejected": 100_000}
-        made = [jobs.create(plane, NAMESPACE, point, ttlSecondsAfterFinished=ttl) for point in POINTS]
+        made = [jobs.create(plane, NAMESPACE, point, ttlSecondsAfterFinished=ttl) for point in TRAIN_POINTS]
+        again: dict[str, Any] = {"from": {"run": candidate(mlflow)}, "model": None, "data": None}
+        made += [jobs.create(plane, NAMESPACE, point, ttlSecondsAfterFinished=ttl, **again) for point in AGAIN_POINTS]
         lives = [Life(job, job.uid) for job in made]
         wait_until("every life to end", lambda: tick(plane, lives), MINUTES * 60)
         wait_until("the verify Jobs to be swept", lambda: not left(plane), 120)
         yield Aftermath({life.job.name: life for life in lives}, witness, folder, mlflow)
+
+
+def candidate(mlflow: MlflowServer) -> str:
+    """Id of a run of the namespace that has ended."""
+    experiment = mlflow.request("POST", "2.0/mlflow/experiments/create", {"name": f"{NAMESPACE}.before"})["experiment_id"]
+    tags = [{"key": "dropout.namespace", "value": NAMESPACE}]
+    run: str = mlflow.request("POST", "2.0/mlflow/runs/create", {"experiment_id": experiment, "tags": tags})["run"]["info"]["run_id"]
+    mlflow.request("POST", "2.0/mlflow/runs/update", {"run_id": run, "status": "FINISHED"})
+    return run
 
 
 def tick(plane: ControlPlane, lives: list[Life]) -> bool:
@@ -112,12 +138,12 @@ def left(plane: ControlPlane) -> list[str]:
 
 @pytest.mark.timeout(900)
 def test_every_action_was_a_kill_point(aftermath: Aftermath) -> None:
-    assert {point.split("-")[0] for point in POINTS} == {action.__name__.lower() for action in get_args(Action)}
+    assert {point.split("-")[0] for point in POINTS} == {name.lower() for name in NAMES}
     assert [point for point in POINTS if not (aftermath.folder / point).exists()] == []
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", TRAIN_POINTS)
 def test_one_run_one_train_job_for_each_attempt_one_verify_job(point: str, aftermath: Aftermath) -> None:
     life, witness = aftermath.lives[point], aftermath.witness
 
@@ -131,9 +157,21 @@ def test_one_run_one_train_job_for_each_attempt_one_verify_job(point: str, after
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("point", AGAIN_POINTS)
+def test_one_run_and_no_train_job_where_a_candidate_is_verified_again(point: str, aftermath: Aftermath) -> None:
+    life, witness = aftermath.lives[point], aftermath.witness
+
+    assert (life.status.get("attempts", []), witness.count(NAMESPACE, f"{point}-1")) == ([], 0)
+    assert witness.count(SYSTEM, f"verify-{life.uid}") == 2  # one before it was suspended, one after
+    (run,) = aftermath.mlflow.runs_of(life.uid)
+    assert run["info"]["status"] == "FINISHED"
+    assert life.phases[-1] == "Succeeded"
+
+
+@pytest.mark.timeout(900)
 def test_no_life_lost_its_run_or_went_back(aftermath: Aftermath) -> None:
-    order = ["Pending", "Queued", "Starting", "Running", "Suspended", "Queued", "Starting", "Running", "Verifying", "Succeeded"]
+    training = ["Queued", "Starting", "Running", "Suspended", "Queued", "Starting", "Running", "Verifying"]
     for life in aftermath.lives.values():
-        rest = iter(order)
+        rest = iter(["Pending", *(training if life.trains else ["Verifying", "Suspended", "Verifying"]), "Succeeded"])
         steps = [phase for phase, before in zip(life.phases, ["", *life.phases], strict=False) if phase != before]
         assert all(phase in rest for phase in steps), f"{life.job.name}: {steps}"

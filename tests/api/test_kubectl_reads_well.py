@@ -66,7 +66,8 @@ def test_all_lists_training_jobs(kubectl: Kubectl, plane: ControlPlane, namespac
     ("dtj", "DropoutTrainingJob"), ("dtj.spec", "Immutable but for"), ("dtj.spec.dropout", "first match wins"),
     ("dtj.spec.dropout.layers.rate", "Probability that an element"), ("dtj.spec.seed", "every random stream"),
     ("dtj.spec.suspend", "starts over from the first epoch"), ("dtj.status.phase", "ENUM: Pending Queued Starting"),
-    ("dtj.spec.gate", "cannot be switched off"),
+    ("dtj.spec.gate", "cannot be switched off"), ("dtj.spec.from", "existing candidate to verify again"),
+    ("dtj.spec.from.run", "status.run.id"),
 ])
 def test_explain_tells_what_a_field_does(field: str, says: str, kubectl: Kubectl) -> None:
     assert says in " ".join(kubectl("explain", field).split())

@@ -8,6 +8,7 @@ from dropout_testing.control_plane import ControlPlane
 from dropout_testing.jobs import collection, create, manifest
 from pydantic.alias_generators import to_camel
 
+from dropout_api.crd import wire_name
 from dropout_api.pod import PodTemplate
 from dropout_api.spec import IMMUTABLE_UNLESS_SUSPENDED, MUTABLE, JobSpec
 
@@ -45,9 +46,9 @@ def refusal(plane: ControlPlane, namespace: str, name: str, spec: dict[str, Any]
 
 
 def test_the_tables_name_every_field() -> None:
-    fields = set(map(to_camel, JobSpec.model_fields))
+    fields = {wire_name(name) for name in JobSpec.model_fields if name not in MUTABLE}
 
-    assert set(FULL) == set(OTHER) == fields - set(map(to_camel, MUTABLE))
+    assert set(FULL) == set(OTHER) == fields - {"from"}
     assert set(TEMPLATE) == set(map(to_camel, PodTemplate.model_fields))
 
 
@@ -72,6 +73,21 @@ def test_an_optional_field_cannot_be_added_later(field: str, plane: ControlPlane
     spec = plane.request("GET", f"{collection(namespace)}/job")["spec"]
 
     assert f"spec.{field} is immutable" in refusal(plane, namespace, "job", spec | {field: FULL[field]})
+
+
+@pytest.mark.parametrize("other", [{"run": "b" * 32}, None], ids=["another", "none"])
+def test_the_candidate_does_not_change_or_give_way_to_a_training(other: Any, plane: ControlPlane, namespace: str) -> None:
+    again = {"from": {"run": "a" * 32}}
+    create(plane, namespace, "job", model=None, data=None, **again)
+    instead = {"from": other} if other else {"model": FULL["model"], "data": FULL["data"]}
+
+    assert "spec.from is immutable" in refusal(plane, namespace, "job", instead)
+
+
+def test_a_training_does_not_give_way_to_a_candidate(plane: ControlPlane, namespace: str) -> None:
+    create(plane, namespace, "job")
+
+    assert "spec.from is immutable" in refusal(plane, namespace, "job", {"from": {"run": "a" * 32}})
 
 
 @pytest.mark.parametrize("args", [{"width": [8]}, {}, {"hidden": [8], "dropout": 0.1}, {"hidden": [9]}])

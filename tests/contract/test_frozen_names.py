@@ -33,8 +33,8 @@ def test_mlflow_metrics_and_tags() -> None:
     }
     assert set(names.Tag) == {
         "dropout.cluster", "dropout.uid", "dropout.namespace", "dropout.name", "dropout.attempt", "dropout.phase", "dropout.message",
-        "dropout.run_id", "dropout.sha256", "dropout.code_sha256", "dropout.seed", "dropout.plan", "dropout.verdict",
-        "dropout.gate_version", "dropout.image",
+        "dropout.run_id", "dropout.from_run", "dropout.sha256", "dropout.code_sha256", "dropout.seed", "dropout.plan", "dropout.verdict",
+        "dropout.gate_version", "dropout.statement_sha256", "dropout.quarantined", "dropout.format", "dropout.mc_sha256", "dropout.image",
     }
 
 
@@ -49,8 +49,8 @@ def test_prometheus_series() -> None:
 
 def test_exit_codes() -> None:
     assert {code.name: int(code) for code in names.ExitCode} == {
-        "OK": 0, "REJECTED": 1, "UNDECIDED": 3, "USAGE": 64, "DATA_INVALID": 65, "DATA_MISSING": 66, "TRACKING_UNAVAILABLE": 69, "USER_CODE": 70,
-        "NON_FINITE_LOSS": 71, "EXPORT_FAILED": 73, "SPEC_INVALID": 78,
+        "OK": 0, "REJECTED": 1, "UNDECIDED": 3, "USAGE": 64, "DATA_INVALID": 65, "DATA_MISSING": 66, "TRACKING_UNAVAILABLE": 69,
+        "USER_CODE": 70, "NON_FINITE_LOSS": 71, "EXPORT_FAILED": 73, "SPEC_INVALID": 78,
     }
 
 
@@ -66,8 +66,9 @@ def test_conditions_and_phases() -> None:
 
 def test_fields_of_spec_and_status() -> None:
     assert set(JobSpec.model_json_schema()["properties"]) == {
-        "model", "data", "dropout", "training", "seed", "determinism", "image", "imagePullPolicy", "imagePullSecrets", "resourcesPerNode",
-        "podTemplate", "tracking", "export", "gate", "suspend", "startDeadlineSeconds", "activeDeadlineSeconds", "ttlSecondsAfterFinished",
+        "model", "data", "from", "dropout", "training", "seed", "determinism", "image", "imagePullPolicy", "imagePullSecrets",
+        "resourcesPerNode", "podTemplate", "tracking", "export", "gate", "suspend", "startDeadlineSeconds", "activeDeadlineSeconds",
+        "ttlSecondsAfterFinished",
     }
     assert set(JobStatus.model_json_schema()["properties"]) == {
         "observedGeneration", "phase", "message", "conditions", "attempts", "restarts", "run", "progress", "devices", "imageID", "artifact",
@@ -82,5 +83,7 @@ def test_printer_columns() -> None:
 def test_tenants_names_cannot_meet() -> None:
     assert names.tenant_name("a", "b.c") == "a.b.c"
     assert names.tenant_name("a", "b") != names.tenant_name("a-b", "")
+    assert names.is_tenants("a", "a.b.c")
+    assert not any(names.is_tenants("a", name) for name in ("", "a", "ab.c", "a-b.c", "b.a.c", "A.b", names.verified_experiment("a")))
     assert names.verified_experiment("a") == "a:verified"
     assert names.trainer_username("a") == "trainer.a"

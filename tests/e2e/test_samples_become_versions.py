@@ -116,3 +116,23 @@ def test_dropout_left_on_is_rejected_by_op_and_module(namespace: str, mlflow: Cl
     assert "gate/report.json" in mlflow.artifacts(run, "gate")
     assert "Rejected" in [event["reason"] for event in job.events()]
     assert json.dumps(job.condition("GatePassed")).count("False")
+
+
+def test_verify_again_registers_what_an_impossible_bar_kept_out(namespace: str, mlflow: ClusterMlflow) -> None:
+    def bar_too_high(job: cluster.Object) -> None:
+        job["spec"]["gate"] = [{"metric": "accuracy", "min": 1.5}]
+
+    first = cluster.apply_sample("digits-cnn", namespace, bar_too_high)
+    run = first.reaches("Rejected")["run"]["id"]
+    cluster.eventually("the first run's end", lambda: mlflow.state(run) == "FAILED", 60)
+
+    def name_the_run(job: cluster.Object) -> None:
+        job["spec"]["from"]["run"] = run
+
+    again = cluster.apply_sample("verify-again", namespace, name_the_run)
+    again.reaches("Succeeded")
+    status = assert_registered(again, mlflow)
+    assert not status.get("attempts")
+    (version,) = mlflow.versions(f"{namespace}.digits-cnn")
+    assert version["run_id"] == run != status["run"]["id"]
+    assert status["imageID"] == first.status["imageID"]

@@ -5,15 +5,16 @@ on it, so the operator may be cut off between any two actions and start over.
 """
 
 from dropout_api.names import Condition
-from dropout_api.status import Failure, Phase
+from dropout_api.status import Failure
 from dropout_api.task import experiment_name
 from dropout_operator import statuses
 from dropout_operator.actions import DeleteTrainingJob, EnsureRun
 from dropout_operator.planning.attempts import begin, suspend
-from dropout_operator.planning.common import RETRY_SECONDS, Plan, close, event, fail, stop, write
+from dropout_operator.planning.common import RETRY_SECONDS, Plan, close, event, fail, stop, wait_for_tracking, write
+from dropout_operator.planning.reusing import reuse
 from dropout_operator.planning.training import train
 from dropout_operator.planning.verifying import verify
-from dropout_operator.statuses import update, with_condition
+from dropout_operator.statuses import update
 from dropout_operator.world import Blocked, World
 
 __all__ = ["Plan", "plan"]
@@ -30,23 +31,17 @@ def plan(world: World) -> Plan:
         return fail(world, Failure(reason="InvalidSpec", message=job.problem or "spec cannot be read"))
     if world.blocked is not None:
         return _blocked(world, world.blocked)
+    if job.spec.source is not None:
+        return reuse(world, job.spec.source.run)
     if statuses.holds(status, Condition.TRAINED):
         return verify(world)
     if job.spec.suspend:
         return suspend(world)
     if world.run is None:
-        return _wait_for_tracking(world) if world.tracking_problem else Plan((EnsureRun(experiment_name(job.ref, job.spec)),))
+        return wait_for_tracking(world) if world.tracking_problem else Plan((EnsureRun(experiment_name(job.ref, job.spec)),))
     if not status.attempts or status.attempts[-1].end_time is not None:
         return begin(world)
     return train(world)
-
-
-def _wait_for_tracking(world: World) -> Plan:
-    problem = world.tracking_problem or ""
-    message = f"waiting for MLflow at {world.settings.mlflow_uri}: {problem}"
-    status = update(world.job.status, phase=Phase.PENDING, message=message)
-    status = with_condition(world, status, Condition.TRACKING_HEALTHY, False, "Unreachable", problem)
-    return Plan(write(world, status, event(world, "TrackingUnavailable", message, warning=True)), RETRY_SECONDS)
 
 
 def _blocked(world: World, blocked: Blocked) -> Plan:

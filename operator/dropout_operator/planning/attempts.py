@@ -1,7 +1,7 @@
 """Beginning an attempt, and holding the job back."""
 
 from dropout_api.names import Condition
-from dropout_api.status import JobStatus, Phase
+from dropout_api.status import JobStatus, Phase, RunStatus
 from dropout_operator import diagnosis, manifests, statuses
 from dropout_operator.actions import Action, CreateJob, CreateSecret, DeleteJob, MarkRun
 from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, event, write
@@ -17,17 +17,18 @@ def begin(world: World) -> Plan:
         return Plan(_give_up(world), LOOK_AGAIN_SECONDS)
     number = len(job.status.attempts) + 1
     began = job.status.start_time or world.now
-    status = update(job.status, phase=Phase.STARTING, run=run, message=diagnosis.STARTING, start_time=began)
+    status = update(with_run(world, run), phase=Phase.STARTING, message=diagnosis.STARTING, start_time=began)
     status = statuses.begin_attempt(status, number, manifests.train_job_name(job.ref, number))
-    status = with_condition(world, status, Condition.TRACKING_HEALTHY, True, "RunExists", f"MLflow run {run.id}")
-    status = _registry_protected(world, status)
     told = event(world, "RunCreated", f"MLflow run {run.id}")
     if number > 1:
         told = event(world, "Restarted", f"attempt {number}: training starts over from the first epoch")
     return Plan((*write(world, status, told), *start(world, status)), LOOK_AGAIN_SECONDS)
 
 
-def _registry_protected(world: World, status: JobStatus) -> JobStatus:
+def with_run(world: World, run: RunStatus) -> JobStatus:
+    """The job's status once it has its MLflow run, with what is known of that MLflow."""
+    status = update(world.job.status, run=run)
+    status = with_condition(world, status, Condition.TRACKING_HEALTHY, True, "RunExists", f"MLflow run {run.id}")
     if world.settings.mlflow_auth:
         return with_condition(world, status, Condition.REGISTRY_PROTECTED, True, "BasicAuth", "trainers may write their own runs only")
     message = "MLflow asks for no password, so anyone can register a model around the gate"

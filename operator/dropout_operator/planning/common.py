@@ -33,6 +33,15 @@ def event(world: World, reason: str, message: str, warning: bool = False) -> Emi
     return EmitEvent("Warning" if warning else "Normal", reason, message, attempts[-1].number if attempts else 0)
 
 
+def wait_for_tracking(world: World) -> Plan:
+    """Says that MLflow cannot be asked, and asks again."""
+    problem, status = world.tracking_problem or "", world.job.status
+    message = f"waiting for MLflow at {world.settings.mlflow_uri}: {problem}"
+    phase = status.phase if status.phase is Phase.VERIFYING else Phase.PENDING
+    status = with_condition(world, update(status, phase=phase, message=message), Condition.TRACKING_HEALTHY, False, "Unreachable", problem)
+    return Plan(write(world, status, event(world, "TrackingUnavailable", message, warning=True)), RETRY_SECONDS)
+
+
 def fail(world: World, failure: Failure, job: JobView | None = None) -> Plan:
     """The end of a job that could not be done; `job` is the training Job that ended or is to end."""
     status = update(world.job.status, phase=Phase.FAILED, failure=failure, message=failure.message, completion_time=world.now)

@@ -3,6 +3,7 @@
 from dropout_api.names import Condition, ExitCode
 from dropout_api.report import TrainReport, VerifyReport, parse
 from dropout_api.status import ArtifactStatus, Failure, GateStatus, JobStatus, ModelStatus, Phase, Progress
+from dropout_api.task import RunRef, VerifyTask
 from dropout_operator import diagnosis, manifests
 from dropout_operator.actions import Action, CreateJob, DeleteJob
 from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, end, event, fail, write
@@ -27,20 +28,23 @@ def trained(world: World, job: JobView) -> Plan:
         status = update(status, progress=progress)
     status = update(status, phase=Phase.VERIFYING, message="the verifier checks the exported model")
     status = with_condition(world, status, Condition.TRAINED, True, "Completed", told)
-    return Plan((*write(world, status, event(world, "Trained", told)), *_create_verify(world, status)), LOOK_AGAIN_SECONDS)
+    return Plan((*write(world, status, event(world, "Trained", told)), create_verifier(world, status)), LOOK_AGAIN_SECONDS)
 
 
-def _create_verify(world: World, status: JobStatus) -> tuple[Action, ...]:
+def create_verifier(world: World, status: JobStatus, source: RunRef | None = None) -> Action:
+    """The verify Job for the candidate of the job's own run, or of `source`."""
     assert world.job.spec is not None
     assert status.run is not None
-    return (CreateJob(manifests.verify_job(world.job.ref, world.job.spec, status.run, status.image_id, world.settings)),)
+    run = RunRef(id=status.run.id, experiment_id=status.run.experiment_id)
+    task = VerifyTask(job=world.job.ref, run=run, spec=world.job.spec, source=source, image_id=status.image_id)
+    return CreateJob(manifests.verify_job(task, world.settings))
 
 
 def verify(world: World) -> Plan:
     """Follows the verify Job, and makes it where there is none."""
     job = world.child(world.settings.namespace, manifests.verify_job_name(world.job.ref))
     if job is None:
-        return Plan(_create_verify(world, world.job.status), LOOK_AGAIN_SECONDS)
+        return Plan((create_verifier(world, world.job.status),), LOOK_AGAIN_SECONDS)
     if job.failed:
         return fail(world, diagnosis.verify_failure(job, world.pods_of(job)))
     if not job.complete:

@@ -23,8 +23,9 @@ REJECTED = json.dumps({"stage": "verify", "verdict": "Failed", "failed": ["no_ra
 
 
 def manifest(name: str, **spec: Any) -> Object:
-    """The smallest training job, with these fields of the spec changed."""
-    return {"apiVersion": "training.dropout.dev/v1alpha1", "kind": "DropoutTrainingJob", "metadata": {"name": name}, "spec": DIGITS | spec}
+    """The smallest training job, with these fields of the spec changed, those that are None left out."""
+    wanted = {key: value for key, value in (DIGITS | spec).items() if value is not None}
+    return {"apiVersion": "training.dropout.dev/v1alpha1", "kind": "DropoutTrainingJob", "metadata": {"name": name}, "spec": wanted}
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ at_their_point: set[str] = set()
 
 
 def point_of(name: str) -> tuple[str, str, int]:
-    """`createjob-before-2` gives CreateJob's lower-case name, the side and the number."""
-    kind, side, number = name.split("-")
+    """`createjob-before-2` gives CreateJob's lower-case name, the side and the number; what follows is the test's own."""
+    kind, side, number, *_ = name.split("-")
     return kind, side, int(number)
 
 

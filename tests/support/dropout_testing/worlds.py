@@ -22,16 +22,19 @@ from dropout_operator.actions import (
     EmitEvent,
     EndRun,
     EnsureRun,
+    FindSource,
     MarkRun,
     WriteStatus,
 )
 from dropout_operator.planning import plan
 from dropout_operator.settings import Settings
-from dropout_operator.world import JobView, PodView, Terminated, TrainingJob, World
+from dropout_operator.world import JobView, PodView, SourceRun, Terminated, TrainingJob, World
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 REF = JobRef(cluster="cluster-uid", namespace="team", name="digits", uid="11111111-2222-3333-4444-555555555555")
 RUN = RunStatus(id="a" * 32, experiment_id="7", url="http://mlflow/#/experiments/7/runs/" + "a" * 32)
+SOURCE = SourceRun(id="b" * 32, experiment_id="8", experiment="team.other", namespace="team")
+"""A run that another job of the namespace left, with a candidate."""
 SHA = "0" * 64
 SETTINGS = Settings(
     namespace="dropout-system", trainer_image="trainer:1", verifier_image="verifier:1", image_pull_policy="IfNotPresent",
@@ -47,6 +50,11 @@ def spec_wire(**changes: Any) -> dict[str, Any]:
 
 def spec(**changes: Any) -> JobSpec:
     return JobSpec.model_validate(spec_wire(**changes))
+
+
+def again(**changes: Any) -> JobSpec:
+    """The spec of a job that verifies the candidate of SOURCE again."""
+    return JobSpec.model_validate({"from": {"run": SOURCE.id}, **changes})
 
 
 def status(phase: str = "Pending", **fields: Any) -> JobStatus:
@@ -71,6 +79,12 @@ def verifying(**fields: Any) -> JobStatus:
     """The status of a job whose training has ended."""
     ended = {"attempts": [{"number": 1, "job": f"{REF.name}-1", "reason": "Completed", "endTime": NOW.isoformat()}]}
     return under_way("Verifying", **{**ended, "conditions": conditions(Trained=True), **fields})
+
+
+def verifying_again(phase: str = "Verifying", **fields: Any) -> JobStatus:
+    """The status of a job whose verifier was made for the candidate of SOURCE."""
+    begun = {"run": RUN.to_wire(), "startTime": NOW.isoformat(), "conditions": conditions(Trained=True, TrackingHealthy=True)}
+    return status(phase, **{**begun, **fields})
 
 
 def training_job(
@@ -151,6 +165,8 @@ class Simulation:
     pods: dict[str, PodView] = field(default_factory=dict)
     runs: list[RunStatus] = field(default_factory=list)
     run_states: list[str] = field(default_factory=list)
+    source: SourceRun = SOURCE
+    """What MLflow says of the run of `spec.from`."""
     created: list[tuple[str, str]] = field(default_factory=list)
     """Every Job that was ever made."""
     writes: int = 0
@@ -178,7 +194,7 @@ class Simulation:
                     return done
                 seen = self._perform(action, seen)
                 done.append(action)
-                if isinstance(action, EnsureRun):
+                if isinstance(action, EnsureRun | FindSource):
                     break
             else:
                 return done
@@ -192,6 +208,8 @@ class Simulation:
                 if not self.runs:
                     self.runs.append(RUN)
                 return replace(seen, run=self.runs[0])
+            case FindSource():
+                return replace(seen, **({"tracking_problem": "away"} if self.mlflow_away else {"source": self.source}))
             case WriteStatus(new):
                 self.state, self.writes = new, self.writes + 1
                 return replace(seen, job=replace(seen.job, status=new))

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from dropout_api.builtins import describe
-from dropout_api.spec import JobSpec
+from dropout_api.spec import JobSpec, TrainingJobSpec
 
 
 def base(**changes: Any) -> dict[str, Any]:
@@ -21,6 +21,11 @@ def base(**changes: Any) -> dict[str, Any]:
     ({"podTemplate": {"env": [{"name": "MLFLOW_X"}]}}, "MLFLOW_X"),
     ({"podTemplate": {"hostNetwork": True}}, "spec.podTemplate.hostNetwork"),
     ({"model": {"factory": "a/b.py"}}, "spec.model.factory"), ({"determinism": False}, "spec.determinism"),
+    ({"model": None}, "model is required"), ({"data": None}, "data is required"), ({"from": {"run": "A" * 32}}, "spec.from.run"),
+    ({"from": {"run": "a" * 32}}, "model does not go with spec.from"),
+    ({"from": {"run": "a" * 32}, "model": None}, "data does not go with spec.from"),
+    ({"from": {"run": "a" * 32}, "model": None, "data": None, "dropout": {"rate": 0.1}}, "dropout does not go with spec.from"),
+    ({"from": {"run": "a" * 32}, "model": None, "data": None, "activeDeadlineSeconds": 9}, "activeDeadlineSeconds does not go"),
 ])
 def test_a_wrong_field_is_named_as_in_the_manifest(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationError) as error:
@@ -38,4 +43,12 @@ def test_a_spec_does_not_change() -> None:
 
 @pytest.mark.parametrize("factory", ["mlp", "a:b", "package.module:Class", "_private.m:f_1"])
 def test_a_factory_is_a_built_in_or_a_callable(factory: str) -> None:
-    assert JobSpec.model_validate(base(model={"factory": factory})).model.factory == factory
+    assert TrainingJobSpec.model_validate(base(model={"factory": factory})).model.factory == factory
+
+
+def test_a_job_that_trains_nothing_is_no_training_job() -> None:
+    again = JobSpec.model_validate({"from": {"run": "a" * 32}, "gate": [{"metric": "loss", "max": 1}]})
+
+    assert again.to_wire()["from"] == {"run": "a" * 32}
+    with pytest.raises(ValidationError):
+        TrainingJobSpec.model_validate(again.to_wire())

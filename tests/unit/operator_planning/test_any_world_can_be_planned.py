@@ -1,8 +1,9 @@
 """Totality: whatever a pod says and however children and status fit together, there is a plan and it is sound."""
 
+from dataclasses import replace
 from datetime import timedelta
 
-from dropout_testing.worlds import NOW, REF, RUN, SETTINGS, conditions, spec, status, training_job, verify_job, world
+from dropout_testing.worlds import NOW, REF, RUN, SETTINGS, SOURCE, again, conditions, spec, status, training_job, verify_job, world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from dropout_api.status import JobStatus, Phase
 from dropout_operator.actions import CreateJob, DeleteJob, WriteStatus
 from dropout_operator.manifests import verify_job_name
 from dropout_operator.planning import plan
-from dropout_operator.world import Blocked, JobView, PodView, Terminated, World
+from dropout_operator.world import Blocked, JobView, PodView, SourceRun, Terminated, World
 
 times = st.integers(-100_000, 100_000).map(lambda seconds: NOW + timedelta(seconds=seconds))
 REPORTS = ['{"stage":"verify","verdict":"Passed"}', '{"stage":"train","reason":"Trained"}', "{", "\x00" * 9]
@@ -37,32 +38,39 @@ samples = st.builds(
     ProgressSample, attempt=st.integers(1, 3), epoch=st.integers(0, 9), epochs=st.integers(1, 9), tracking_healthy=st.booleans(),
     eta_seconds=st.none() | st.integers(0, 99), metrics=st.dictionaries(st.just("val_loss"), st.floats(-1e9, 1e9)),
 )
+sources = st.builds(
+    SourceRun, id=st.just(SOURCE.id), experiment_id=st.just("8"), namespace=st.sampled_from([REF.namespace, "another", ""]),
+    experiment=st.sampled_from([SOURCE.experiment, "another.digits", "team:verified", "team", "team-b.digits", ""]),
+    active=st.booleans(), verified=st.sampled_from(["", "c" * 32]), image_id=st.none() | texts,
+)
 
 
 @st.composite
-def states(draw: st.DrawFn) -> JobStatus:
-    """Any status that holds together: who has trained has a run, and only the latest attempt may be open."""
+def states(draw: st.DrawFn, trains: bool) -> JobStatus:
+    """Any status that holds together: who has trained has a run, only the latest attempt may be open, who does not train has none."""
     kinds = draw(st.sets(st.sampled_from(["Trained", "RunClosed", "Complete", "Failed", "TrackingHealthy"])))
-    attempts = draw(st.integers(1 if "Trained" in kinds else 0, 2))
+    attempts = draw(st.integers(1 if "Trained" in kinds else 0, 2)) if trains else 0
     listed = [{"number": n, "job": f"{REF.name}-{n}", "endTime": NOW.isoformat()} for n in range(1, attempts + 1)]
     if listed and draw(st.booleans()):
         del listed[-1]["endTime"]
-    run = {"run": RUN.to_wire()} if attempts or draw(st.booleans()) else {}
+    run = {"run": RUN.to_wire()} if attempts or "Trained" in kinds or draw(st.booleans()) else {}
     phase = draw(st.sampled_from(sorted(Phase)))
     return status(phase, attempts=listed, conditions=conditions(**dict.fromkeys(kinds, True)), **run)
 
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
+    suspended, trains = draw(st.booleans()), draw(st.booleans())
+    deadline = draw(st.none() | st.integers(1, 9999))
     job = training_job(
-        draw(states()), wanted=spec(suspend=draw(st.booleans()), activeDeadlineSeconds=draw(st.none() | st.integers(1, 9999))),
+        draw(states(trains)), wanted=spec(suspend=suspended, activeDeadlineSeconds=deadline) if trains else again(suspend=suspended),
         deleting=draw(st.booleans()), problem=draw(st.none() | st.just("spec.seed: wrong")), generation=draw(st.integers(1, 3)),
     )
     return world(
         job=job, now=draw(times), children=tuple(draw(st.lists(jobs, max_size=3))), pods=tuple(draw(st.lists(pods, max_size=3))),
         progress=draw(st.none() | samples), tracking_problem=draw(st.none() | texts),
         blocked=draw(st.none() | st.builds(Blocked, st.just("CreateFailed"), texts, st.booleans())),
-        run=job.status.run or draw(st.none() | st.just(RUN)),
+        run=job.status.run or draw(st.none() | st.just(RUN)), source=draw(st.none() | sources),
     )
 
 
@@ -86,6 +94,21 @@ def test_there_is_a_plan_for_any_world(seen: World) -> None:
             assert action.uid in owned or action.name == verify_job_name(REF)
         if isinstance(action, CreateJob):
             assert action.body["metadata"]["namespace"] in (REF.namespace, SETTINGS.namespace)
+            assert trains(seen) or action.body["metadata"]["name"] == verify_job_name(REF)
+
+
+def trains(seen: World) -> bool:
+    return seen.job.spec is None or seen.job.spec.source is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(worlds(), sources)
+def test_no_candidate_but_one_of_the_jobs_own_namespace_is_ever_given_to_a_verifier(seen: World, source: SourceRun) -> None:
+    seen = replace(seen, source=source)
+    made = [action.body for action in plan(seen).actions if isinstance(action, CreateJob)]
+
+    allowed = source.experiment == SOURCE.experiment and source.namespace == REF.namespace and not source.active and not source.verified
+    assert not made or trains(seen) or allowed
 
 
 @settings(max_examples=100, deadline=None)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from dropout_api.names import RESERVED_ENV_PREFIXES, Env
 from dropout_api.pod import PodTemplate
 from dropout_api.spec import JobSpec
-from dropout_api.task import TrainTask, VerifyTask
+from dropout_api.task import JobRef, RunRef, TrainTask, VerifyTask
 from dropout_operator.identities import trainer_password
 from dropout_operator.manifests import tracking_secret, train_job, verify_job
 
@@ -27,8 +27,9 @@ def trainer(wanted: JobSpec | None = None) -> dict[str, Any]:
     return train_job(REF, wanted or spec(), RUN, 1, None, WITH_PASSWORDS)
 
 
-def verifier(wanted: JobSpec | None = None) -> dict[str, Any]:
-    return verify_job(REF, wanted or spec(), RUN, "sha256:abc", WITH_PASSWORDS)
+def verifier(wanted: JobSpec | None = None, job: JobRef = REF) -> dict[str, Any]:
+    run = RunRef(id=RUN.id, experiment_id=RUN.experiment_id)
+    return verify_job(VerifyTask(job=job, run=run, spec=wanted or spec(), image_id="sha256:abc"), WITH_PASSWORDS)
 
 
 def pod_of(job: dict[str, Any]) -> dict[str, Any]:
@@ -166,4 +167,4 @@ def test_names_fit_into_labels() -> None:
     longest = REF.model_copy(update={"name": "x" * 52})
 
     assert len(train_job(longest, spec(), RUN, 1000, None, SETTINGS)["metadata"]["name"]) <= 63
-    assert len(verify_job(longest, spec(), RUN, None, SETTINGS)["metadata"]["name"]) <= 63
+    assert len(verifier(job=longest)["metadata"]["name"]) <= 63

@@ -1,13 +1,15 @@
 """Properties over whole lives of a job: the operator is cut off anywhere, the cluster does anything, time passes."""
 
 import pytest
-from dropout_testing.worlds import REF, Simulation, kinds, passed_report, rejected_report, spec, train_report
+from dropout_testing.worlds import REF, SOURCE, Simulation, again, kinds, passed_report, rejected_report, spec, train_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dropout_api.names import Stage
+from dropout_api.spec import JobSpec
 from dropout_api.status import Phase
 from dropout_operator.planning import plan
+from dropout_operator.world import SourceRun
 
 OTHERS = {
     "time passes": lambda sim: sim.time_passes(),
@@ -29,27 +31,29 @@ OTHERS = {
     "the user resumes": lambda sim: sim.suspend(False),
     "MLflow goes away": lambda sim: setattr(sim, "mlflow_away", True),
     "MLflow comes back": lambda sim: setattr(sim, "mlflow_away", False),
+    "the source run is deleted": lambda sim: setattr(sim, "source", SourceRun(SOURCE.id)),
 }
+wanted = st.sampled_from([spec(), again()])
 steps = st.lists(st.tuples(st.sampled_from(sorted(OTHERS)), st.none() | st.integers(0, 4)), max_size=25)
 
 
 @settings(max_examples=80, deadline=None)
-@given(steps)
-def test_a_look_after_a_look_finds_nothing_to_do(story: list[tuple[str, int | None]]) -> None:
-    sim = Simulation()
+@given(wanted, steps)
+def test_a_look_after_a_look_finds_nothing_to_do(wanted: JobSpec, story: list[tuple[str, int | None]]) -> None:
+    sim = Simulation(wanted)
     for step, cut in story:
         OTHERS[step](sim)
         sim.reconcile(cut)
         sim.reconcile()
-        again = kinds(plan(sim.world()).actions)
-        assert again in ([], ["EnsureRun"]), f"after {step!r} cut at {cut}"
-        assert again == [] or sim.mlflow_away
+        left = kinds(plan(sim.world()).actions)
+        assert left in ([], ["EnsureRun"], ["FindSource"]), f"after {step!r} cut at {cut}"
+        assert left == [] or sim.mlflow_away
 
 
 @settings(max_examples=80, deadline=None)
-@given(steps)
-def test_no_story_makes_two_of_anything_or_takes_a_fact_back(story: list[tuple[str, int | None]]) -> None:
-    sim = Simulation()
+@given(wanted, steps)
+def test_no_story_makes_two_of_anything_or_takes_a_fact_back(wanted: JobSpec, story: list[tuple[str, int | None]]) -> None:
+    sim = Simulation(wanted)
     ended: Phase | None = None
     for step, cut in story:
         before = sim.state
@@ -59,7 +63,7 @@ def test_no_story_makes_two_of_anything_or_takes_a_fact_back(story: list[tuple[s
         assert len(sim.runs) <= 1
         train = [place for place in sim.created if place[0] == REF.namespace]
         assert len(train) - len(set(train)) <= sum(OTHERS_THAT_DELETE.count(name) for name, _ in story)
-        assert len(sim.live(Stage.TRAIN)) <= 1
+        assert len(sim.live(Stage.TRAIN)) <= (wanted.source is None)
         assert len(sim.live(Stage.VERIFY)) <= 1
         open_attempts = [attempt for attempt in sim.state.attempts if attempt.end_time is None]
         assert len(open_attempts) <= 1
@@ -103,6 +107,33 @@ def test_a_job_ends_the_same_wherever_the_operator_is_cut_off(cut: int, down: bo
     assert sim.created.count(("dropout-system", f"verify-{REF.uid}")) == 1
     assert len(sim.runs) == 1
     assert sim.run_states[-1] == "FINISHED"
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["at once", "after the next event"])
+@pytest.mark.parametrize("cut", range(20))
+def test_a_verification_ends_the_same_wherever_the_operator_is_cut_off(cut: int, down: bool) -> None:
+    sim = Simulation(again())
+    events = [lambda: None, lambda: sim.pod_starts(Stage.VERIFY), sim.suspend, lambda: sim.suspend(False), sim.garbage_is_collected,
+              lambda: sim.pod_starts(Stage.VERIFY), lambda: sim.pod_ends(Stage.VERIFY, message=passed_report())]
+    left: int | None = cut
+    for event in events:
+        event()
+        done = len(sim.reconcile(left))
+        if left is not None and done >= left:
+            left = None
+            if not down:
+                sim.reconcile()
+        elif left is not None:
+            left -= done
+    for settle in 2 * (sim.garbage_is_collected, lambda: sim.pod_starts(Stage.VERIFY),
+                       lambda: sim.pod_ends(Stage.VERIFY, message=passed_report())):
+        sim.reconcile()
+        settle()
+    sim.reconcile()
+
+    assert sim.phase is Phase.SUCCEEDED
+    assert set(sim.created) == {("dropout-system", f"verify-{REF.uid}")}
+    assert (sim.state.attempts, len(sim.runs), sim.run_states[-1]) == ([], 1, "FINISHED")
 
 
 def test_three_writes_bring_a_job_to_running() -> None:

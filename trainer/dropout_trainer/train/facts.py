@@ -11,7 +11,7 @@ from torch import nn
 
 from dropout_api._version import __version__
 from dropout_api.candidate import CandidateConfig, PlanRow
-from dropout_api.spec import JobSpec
+from dropout_api.spec import TrainingJobSpec
 from dropout_api.verdict import CheckResult
 from dropout_trainer.data import DTYPES, Data
 
@@ -20,7 +20,7 @@ from dropout_trainer.data import DTYPES, Data
 class Facts:
     """What a training was made of."""
 
-    spec: JobSpec
+    spec: TrainingJobSpec
     seeds: Mapping[str, int]
     plan: Sequence[PlanRow]
     data: Data

@@ -30,7 +30,7 @@ class Order:
     title: str
     """Name of the copy, as people see it."""
     run_id: str
-    """The training run."""
+    """The run that trained the model: the version's page leads to its curves."""
     tags: dict[str, str]
     """For the run, the copy and the version; holds UID, RUN_ID and DIGEST, by which they are found again."""
     description: str
@@ -38,7 +38,7 @@ class Order:
 
     @property
     def filter(self) -> str:
-        """The search by which our own objects are found: same job, same training run, same program."""
+        """The search by which our own objects are found: same job, same run, same program."""
         return " and ".join(f"tags.`{tag}` = '{self.tags[tag]}'" for tag in (Tag.UID, Tag.DIGEST, Tag.RUN_ID))
 
 

@@ -28,7 +28,7 @@ def write(folder: Path, task: VerifyTask, inspection: Inspection) -> Path:
     """Both files in `folder`, which is made. Returns it."""
     folder.mkdir()
     report = inspection.report
-    summary = {"verdict": "Passed" if report.passed else "Failed", "sha256": inspection.sha256, "run": task.run.id}
+    summary = {"verdict": "Passed" if report.passed else "Failed", "sha256": inspection.sha256, "run": task.trained.id}
     (folder / REPORT_JSON).write_text(json.dumps(summary | report.to_wire(), indent=1), encoding="utf-8")
     (folder / REPORT_HTML).write_text(page(task, inspection), encoding="utf-8")
     return folder
@@ -39,7 +39,7 @@ def page(task: VerifyTask, inspection: Inspection) -> str:
     report = inspection.report
     verdict, colour = ("Passed", COLOURS[Outcome.PASSED]) if report.passed else ("Failed", COLOURS[Outcome.FAILED])
     facts = {
-        "job": f"{task.job.namespace}/{task.job.name}", "run": task.run.id, "program SHA-256": inspection.sha256 or "unknown",
+        "job": f"{task.job.namespace}/{task.job.name}", "run": task.trained.id, "program SHA-256": inspection.sha256 or "unknown",
         "image": task.image_id or "unknown", "gate version": report.gate_version,
         **{name: f"{value:.4f}" for name, value in report.metrics.items()},
     }

@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def verify(task: VerifyTask, client: Any) -> VerifyReport:
-    """The verdict on the candidate of the task's run; when it passed, the version is registered on return.
+    """The verdict on the candidate of the run that trained the model; when it passed, the version is registered on return.
 
     Raises StageFailure when the verifier could not do its work.
     """
@@ -70,13 +70,13 @@ def verify(task: VerifyTask, client: Any) -> VerifyReport:
 
 def _inspect(task: VerifyTask, client: Any, folder: Path) -> gate.Inspection:
     try:
-        fetch.candidate(client, task.run.id, folder)
+        fetch.candidate(client, task.trained.id, folder)
     except RefusedError as error:
         return gate.Inspection(GateReport(checks=[failed("candidate", error.evidence, error.remedy)]))
     except StageFailure:
         raise
     except Exception as error:
-        message = f"the candidate of run {task.run.id} cannot be downloaded: {str(error)[:400]}"
+        message = f"the candidate of run {task.trained.id} cannot be downloaded: {str(error)[:400]}"
         raise StageFailure("CandidateUnreadable", message, ExitCode.TRACKING_UNAVAILABLE) from error
     inspection = gate.inspect(folder, task.spec.gate)
     if inspection.config:
@@ -122,15 +122,23 @@ def _order(task: VerifyTask, inspection: gate.Inspection) -> register.Order:
     job = task.job
     tags = {
         Tag.CLUSTER: job.cluster, Tag.NAMESPACE: job.namespace, Tag.NAME: job.name, Tag.UID: job.uid, Tag.RUN_ID: task.run.id,
-        Tag.DIGEST: inspection.sha256 or NO_DIGEST, Tag.SEED: str(task.spec.seed), Tag.IMAGE: task.image_id or "unknown",
+        Tag.DIGEST: inspection.sha256 or NO_DIGEST, Tag.SEED: seed_tag(task, inspection.config), Tag.IMAGE: task.image_id or "unknown",
         Tag.VERDICT: "Passed" if inspection.report.passed else "Failed", Tag.GATE_VERSION: GATE_VERSION,
-        Tag.PLAN: plan_tag(inspection.config),
+        Tag.PLAN: plan_tag(inspection.config), **({Tag.FROM_RUN: task.source.id} if task.source else {}),
     }
+    by = f"run {task.source.id}, verified again by" if task.source else "the training of"
     return register.Order(
-        model=task.model_name, experiment=verified_experiment(job.namespace), title=job.name, run_id=task.run.id,
+        model=task.model_name, experiment=verified_experiment(job.namespace), title=job.name, run_id=task.trained.id,
         tags={tag.value: value for tag, value in tags.items()}, alias=task.spec.export.alias,
-        description=f"Exported in eval mode by {job.namespace}/{job.name} and passed by gate version {GATE_VERSION}.",
+        description=f"Exported in eval mode by {by} {job.namespace}/{job.name} and passed by gate version {GATE_VERSION}.",
     )
+
+
+def seed_tag(task: VerifyTask, config: CandidateConfig | None) -> str:
+    """The seed of the training. A job with `spec.from` has trained nothing by its own, so there the candidate's counts."""
+    if task.source is None:
+        return str(task.spec.seed)
+    return str(config.seed) if config else "unknown"
 
 
 def plan_tag(config: CandidateConfig | None) -> str:
