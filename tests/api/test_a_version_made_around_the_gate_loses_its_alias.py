@@ -58,6 +58,10 @@ def guarding(plane: ControlPlane, guarded: MlflowServer, registrar: Registrar, p
     return make
 
 
+def eventually(what: str, ready: Callable[[], bool]) -> None:
+    wait_until(what, ready, 180)
+
+
 def events(plane: ControlPlane, namespace: str) -> list[Object]:
     found: list[Object] = plane.request("GET", f"/api/v1/namespaces/{namespace}/events")["items"]
     return [event for event in found if event["reason"] == "VersionQuarantined"]
@@ -73,20 +77,20 @@ def test_within_a_call_of_mlflow(guarding: Guarding, registrar: Registrar, plane
     model = f"{namespace}.digits"
     with operating(guarding()) as operator:
         sound = registrar.by_gate(model)
-        wait_until("the call", lambda: "dropout_registry_webhook 1.0" in operator.metrics())
+        eventually("the call", lambda: "dropout_registry_webhook 1.0" in operator.metrics())
         registrar.alias(model, sound, "fallback")
         number = registrar.by_hand(model)
 
-        wait_until("the alias to go", lambda: ALIAS not in registrar.aliases(model))
-        wait_until("the tag", lambda: "dropout.quarantined" in registrar.tags(model, number))
+        eventually("the alias to go", lambda: ALIAS not in registrar.aliases(model))
+        eventually("the tag", lambda: "dropout.quarantined" in registrar.tags(model, number))
         assert "it has no tag dropout.verdict" in registrar.tags(model, number)["dropout.quarantined"]
         assert registrar.aliases(model) == {"fallback": sound}
         assert "dropout.quarantined" not in registrar.tags(model, sound)
-        wait_until("the metric", lambda: counted(operator, model) == 1.0)
-        wait_until("the Event", lambda: any(f"{model}/{number}" in event["message"] for event in events(plane, SYSTEM)))
+        eventually("the metric", lambda: counted(operator, model) == 1.0)
+        eventually("the Event", lambda: any(f"{model}/{number}" in event["message"] for event in events(plane, SYSTEM)))
 
         registrar.alias(model, number, "again")
-        wait_until("the new alias to go", lambda: "again" not in registrar.aliases(model))
+        eventually("the new alias to go", lambda: "again" not in registrar.aliases(model))
         assert registrar.aliases(model) == {"fallback": sound}
 
 
@@ -97,11 +101,11 @@ def test_at_the_next_look_where_mlflow_does_not_call(guarding: Guarding, registr
     sound, number = registrar.by_gate(model), registrar.by_hand(model)
     registrar.alias(model, sound, "fallback")
     with operating(guarding(DROPOUT_WEBHOOK_SECRET="", DROPOUT_RESYNC_SECONDS="1")) as operator:
-        wait_until("the alias to go", lambda: registrar.aliases(model) == {"fallback": sound})
-        wait_until("the Event", lambda: "VersionQuarantined" in job.events())
-        wait_until("the metric", lambda: counted(operator, model) == 1.0)
+        eventually("the alias to go", lambda: registrar.aliases(model) == {"fallback": sound})
+        eventually("the Event", lambda: "VersionQuarantined" in job.events())
+        eventually("the metric", lambda: counted(operator, model) == 1.0)
         later = registrar.by_hand(model)
-        wait_until("the later one", lambda: counted(operator, model) == 2.0 and registrar.aliases(model) == {"fallback": sound})
+        eventually("the later one", lambda: counted(operator, model) == 2.0 and registrar.aliases(model) == {"fallback": sound})
         assert {"dropout.quarantined"} <= registrar.tags(model, number).keys() & registrar.tags(model, later).keys()
 
 
@@ -117,16 +121,16 @@ def test_whatever_is_forged(guarding: Guarding, registrar: Registrar, namespace:
         experiment = f"{namespace}:verified" if forgery == "another model's files" else "notebooks"
         number = registrar.register(model, files, experiment, gate_tags(text))
     with operating(guarding()):
-        wait_until("the alias to go", lambda: registrar.aliases(model) == {})
-        wait_until("the tag", lambda: "dropout.quarantined" in registrar.tags(model, number))
+        eventually("the alias to go", lambda: registrar.aliases(model) == {})
+        eventually("the tag", lambda: "dropout.quarantined" in registrar.tags(model, number))
 
 
 def test_a_report_changes_nothing(guarding: Guarding, registrar: Registrar, plane: ControlPlane, namespace: str) -> None:
     model = f"{namespace}.digits"
     number = registrar.by_hand(model)
     with operating(guarding(DROPOUT_REGISTRY_GUARD="Report")) as operator:
-        wait_until("the metric", lambda: counted(operator, model) == 1.0)
-        wait_until("the Event", lambda: any(f"{model}/{number}" in event["message"] for event in events(plane, SYSTEM)))
+        eventually("the metric", lambda: counted(operator, model) == 1.0)
+        eventually("the Event", lambda: any(f"{model}/{number}" in event["message"] for event in events(plane, SYSTEM)))
     assert registrar.aliases(model) == {ALIAS: number}
     assert registrar.tags(model, number) == {}
 
@@ -136,7 +140,7 @@ def test_models_that_nobody_asked_to_guard_are_left_alone(guarding: Guarding, re
     number = registrar.by_hand(stranger)
     registrar.by_hand(f"{namespace}.digits")
     with operating(guarding()) as operator:
-        wait_until("the look", lambda: counted(operator, f"{namespace}.digits") == 1.0)
+        eventually("the look", lambda: counted(operator, f"{namespace}.digits") == 1.0)
     assert registrar.aliases(stranger) == {ALIAS: number}
 
 
