@@ -63,7 +63,7 @@ class Registry:
 
     def _file(self, copy: str, path: str) -> bytes | None:
         """A file of a logged model, None where there is none. One that is too large is cut off, so that no digest fits it."""
-        from mlflow.artifacts import download_artifacts
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         listed = {info.path: info.file_size for info in self._client.list_logged_model_artifacts(copy, os.path.dirname(path) or None)}
         if path not in listed:
@@ -71,8 +71,8 @@ class Registry:
         if (listed[path] or 0) > MAX_FILE:
             return b""
         with tempfile.TemporaryDirectory(prefix="registry-") as folder:
-            place = {"dst_path": folder, "tracking_uri": self._uri, "registry_uri": self._uri}
-            file = download_artifacts(artifact_uri=f"models:/{copy}/{path}", **place)
+            holder = get_artifact_repository(f"models:/{copy}", self._uri, self._uri)  # a URI with a path would be a version's
+            file = holder.download_artifacts(path, folder)
             with Path(file).open("rb") as content:
                 return content.read(MAX_FILE)
 

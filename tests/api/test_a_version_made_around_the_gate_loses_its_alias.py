@@ -92,6 +92,7 @@ def test_within_a_call_of_mlflow(guarding: Guarding, registrar: Registrar, plane
         registrar.alias(model, number, "again")
         eventually("the new alias to go", lambda: "again" not in registrar.aliases(model))
         assert registrar.aliases(model) == {"fallback": sound}
+        assert "could not be judged" not in operator.log.read_text()
 
 
 def test_at_the_next_look_where_mlflow_does_not_call(guarding: Guarding, registrar: Registrar, plane: ControlPlane, namespace: str) -> None:
@@ -107,6 +108,7 @@ def test_at_the_next_look_where_mlflow_does_not_call(guarding: Guarding, registr
         later = registrar.by_hand(model)
         eventually("the later one", lambda: counted(operator, model) == 2.0 and registrar.aliases(model) == {"fallback": sound})
         assert {"dropout.quarantined"} <= registrar.tags(model, number).keys() & registrar.tags(model, later).keys()
+        assert "could not be judged" not in operator.log.read_text()
 
 
 @pytest.mark.parametrize("forgery", ["copied to another experiment", "signed by another key", "another model's files"])
