@@ -38,6 +38,8 @@ class Env(StrEnum):
     TRACKING_URI = "MLFLOW_TRACKING_URI"
     TRACKING_USERNAME = "MLFLOW_TRACKING_USERNAME"
     TRACKING_PASSWORD = "MLFLOW_TRACKING_PASSWORD"  # noqa: S105 - a name, not a password
+    SIGNING_KEY = "DROPOUT_SIGNING_KEY"  # file with the verifier's private key, PEM
+    VERIFYING_KEY = "DROPOUT_VERIFYING_KEY"  # file with the public keys or certificates that a signature may be checked with, PEM
 
 
 RESERVED_ENV_PREFIXES = ("DROPOUT_", "MLFLOW_")
@@ -74,6 +76,8 @@ class Gauge(StrEnum):
     JOB_VAL_GAP = "dropout_job_val_gap"
     JOB_PROGRESS = "dropout_job_progress_ratio"
     JOB_INFO = "dropout_job_info"
+    QUARANTINED_VERSIONS = "dropout_quarantined_versions"
+    REGISTRY_WEBHOOK = "dropout_registry_webhook"
 
 
 class Tag(StrEnum):

@@ -12,9 +12,12 @@ from dropout_operator.kube import ApiError, Kube, core_path
 from dropout_operator.metrics import Metrics
 from dropout_operator.observe import Observer
 from dropout_operator.progress import ProgressPoller
+from dropout_operator.quarantine import Quarantine
+from dropout_operator.registry import Registry
 from dropout_operator.server import serve
 from dropout_operator.settings import Settings, SettingsError
 from dropout_operator.tracking import Tracking
+from dropout_operator.webhook import Hook
 
 logger = logging.getLogger("dropout_operator")
 
@@ -37,8 +40,10 @@ async def operate(settings: Settings) -> None:
     cluster = await _cluster_id(kube)
     tracking = Tracking(settings, cluster)
     controller = Controller(kube, tracking, Observer(kube, poller, settings, cluster), Executor(kube, tracking), metrics, settings)
-    server = await serve(settings.port, metrics, controller.ready.is_set)
-    work = asyncio.create_task(controller.run())
+    guard = Quarantine(kube, Registry(settings), metrics, settings) if settings.guard != "Off" else None
+    hook = Hook(settings.webhook_secret.encode(), guard.called) if guard and settings.webhook_secret else None
+    server = await serve(settings.port, metrics, controller.ready.is_set, hook)
+    work = asyncio.create_task(_work(controller, guard))
     stop = asyncio.Event()
     work.add_done_callback(lambda _: stop.set())
     try:
@@ -46,12 +51,21 @@ async def operate(settings: Settings) -> None:
         await events.watch(controller, stop)
     finally:
         controller.queue.close()
+        if guard:
+            guard.queue.close()
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
         await server.cleanup()
         await poller.close()
         await kube.close()
+
+
+async def _work(controller: Controller, guard: Quarantine | None) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(controller.run())
+        if guard:
+            group.create_task(guard.run())
 
 
 async def _cluster_id(kube: Kube) -> str:

@@ -25,8 +25,9 @@ from dropout_operator.actions import (
     WriteStatus,
 )
 from dropout_operator.kube import ApiError, Kube, core_path, jobs_path, training_jobs_path
+from dropout_operator.mlflow_calls import TrackingError
 from dropout_operator.objects import Object
-from dropout_operator.tracking import Tracking, TrackingError
+from dropout_operator.tracking import Tracking
 from dropout_operator.world import Blocked, World
 
 logger = logging.getLogger(__name__)

@@ -16,11 +16,12 @@ from dropout_operator import statuses
 from dropout_operator.apply import Executor
 from dropout_operator.kube import ApiError, Kube, jobs_path, training_jobs_path
 from dropout_operator.metrics import Metrics
+from dropout_operator.mlflow_calls import TrackingError
 from dropout_operator.objects import Object
 from dropout_operator.observe import Observer
 from dropout_operator.planning import plan
 from dropout_operator.settings import Settings
-from dropout_operator.tracking import ActiveRun, Tracking, TrackingError
+from dropout_operator.tracking import ActiveRun, Tracking
 from dropout_operator.workqueue import WorkQueue
 from dropout_operator.world import World
 

@@ -20,6 +20,9 @@ SAFE_CONTAINER = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 SAFE_POD = {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID, "seccompProfile": {"type": "RuntimeDefault"}}
+SIGNING_MOUNT = "/signing"
+SIGNING_FILES = {Env.SIGNING_KEY: ("signing-key.pem", "key.pem"), Env.VERIFYING_KEY: ("verifying-key.pem", "verify.pem")}
+"""For each variable the key in the Secret and the file that it becomes. `verify.pem` holds public keys or certificates."""
 VERIFY_RETRIES = 5
 VERIFY_DEADLINE = 3600
 VERIFY_TTL = 3600
@@ -107,11 +110,22 @@ def verify_job(task: VerifyTask, settings: Settings) -> Object:
         "serviceAccountName": settings.verifier_service_account, "containers": [container],
         "volumes": [{"name": "tmp", "emptyDir": {}}], "tolerations": [item.to_wire() for item in task.spec.pod_template.tolerations],
     }
+    if settings.signing_secret:
+        _let_sign(pod, settings.signing_secret)
     result = _job(verify_job_name(task.job), settings.namespace, labels(task.job, Stage.VERIFY, 1), pod, {}, {})
     result["spec"] |= {
         "backoffLimit": VERIFY_RETRIES, "activeDeadlineSeconds": VERIFY_DEADLINE, "ttlSecondsAfterFinished": VERIFY_TTL,
     }
     return result
+
+
+def _let_sign(pod: Object, secret: str) -> None:
+    """Gives the pod's container the platform's key. Of all pods only a verifier's has it."""
+    (container,) = pod["containers"]
+    container["env"] += [{"name": name, "value": f"{SIGNING_MOUNT}/{file}"} for name, (_, file) in SIGNING_FILES.items()]
+    container["volumeMounts"] += [{"name": "signing", "mountPath": SIGNING_MOUNT, "readOnly": True}]
+    items = [{"key": key, "path": file} for key, file in SIGNING_FILES.values()]
+    pod["volumes"] += [{"name": "signing", "secret": {"secretName": secret, "defaultMode": 0o440, "items": items}}]
 
 
 def _job(name: str, namespace: str, marks: dict[str, str], pod: Object, annotations: dict[str, str], extra: dict[str, str]) -> Object:

@@ -1,5 +1,7 @@
 """What Prometheus sees of the operator: its own health, and at most four series and one info series for each job."""
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from dropout_api.names import Gauge as Name
@@ -27,6 +29,11 @@ class Metrics:
         self._series = {name: Gauge(name, help_texts[name], labels, registry=self.registry) for name in SERIES}
         self._progress = Gauge(Name.JOB_PROGRESS, "Epochs done over epochs asked for", labels, registry=self.registry)
         self._info = Gauge(Name.JOB_INFO, "1 for each job", [*labels, "phase", "run_id", "model"], registry=self.registry)
+        self.webhook = Gauge(Name.REGISTRY_WEBHOOK, "1 when MLflow calls the operator, or is asked to", registry=self.registry)
+        self._quarantined = Gauge(
+            Name.QUARANTINED_VERSIONS, "Versions that did not come through the gate", ["model"], registry=self.registry,
+        )
+        self._with_quarantined: set[str] = set()
         self._infos: dict[tuple[str, str], tuple[str, str, str]] = {}
 
     def show_job(self, namespace: str, name: str, status: JobStatus) -> None:
@@ -58,6 +65,16 @@ class Metrics:
 
     def shown(self) -> set[tuple[str, str]]:
         return set(self._infos)
+
+    def show_quarantined(self, counts: Mapping[str, int], whole: bool) -> None:
+        """Sets the number for each model; where it is the `whole` registry, models that are missing have none."""
+        shown = {model for model, count in counts.items() if count}
+        for model in self._with_quarantined & (self._with_quarantined if whole else counts.keys()) - shown:
+            self._quarantined.remove(model)
+            self._with_quarantined.discard(model)
+        for model in shown:
+            self._quarantined.labels(model).set(counts[model])
+        self._with_quarantined |= shown
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -5,7 +5,9 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, cast
+
+Guard = Literal["Off", "Report", "Enforce"]
 
 
 class SettingsError(ValueError):
@@ -39,6 +41,19 @@ class Settings:
     workers: int = 16
     port: int = 8080
     log_level: str = "INFO"
+    signing_secret: str | None = None
+    """Secret in the operator's namespace with `signing-key.pem` and `verifying-key.pem`; versions are signed where there is one."""
+    verifying_key: str | None = None
+    """File of the keys that the operator itself checks signatures with."""
+    guard: Guard = "Off"
+    """What becomes of versions that did not come through the gate."""
+    guarded_models: tuple[str, ...] = ("*",)
+    """Patterns of the names of registered models that are looked at, as in a shell."""
+    webhook_url: str | None = None
+    """Where MLflow shall call the operator; None where it does not call, or somebody else has told it to."""
+    webhook_secret: str | None = None
+    pod_name: str = "dropout-operator"
+    pod_uid: str | None = None
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> "Settings":
@@ -63,6 +78,14 @@ class Settings:
             workers=_count(env, "DROPOUT_WORKERS", 16),
             port=_count(env, "DROPOUT_PORT", 8080),
             log_level=_level(env, "DROPOUT_LOG_LEVEL"),
+            signing_secret=env.get("DROPOUT_SIGNING_SECRET") or None,
+            verifying_key=env.get("DROPOUT_VERIFYING_KEY") or None,
+            guard=_guard(env, "DROPOUT_REGISTRY_GUARD"),
+            guarded_models=_patterns(env, "DROPOUT_REGISTRY_MODELS"),
+            webhook_url=env.get("DROPOUT_WEBHOOK_URL") or None,
+            webhook_secret=env.get("DROPOUT_WEBHOOK_SECRET") or None,
+            pod_name=env.get("DROPOUT_POD_NAME") or "dropout-operator",
+            pod_uid=env.get("DROPOUT_POD_UID") or None,
         )
 
 
@@ -103,6 +126,23 @@ def _level(env: Mapping[str, str], name: str) -> str:
     if text not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
         raise SettingsError(f"{name} must be DEBUG, INFO, WARNING, ERROR or CRITICAL: {text!r}")
     return text
+
+
+def _guard(env: Mapping[str, str], name: str) -> Guard:
+    text = env.get(name) or "Off"
+    if text not in ("Off", "Report", "Enforce"):
+        raise SettingsError(f"{name} must be Off, Report or Enforce: {text!r}")
+    return cast("Guard", text)
+
+
+def _patterns(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    try:
+        value = json.loads(env.get(name) or '["*"]')
+    except ValueError:
+        raise SettingsError(f"{name} is not JSON") from None
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise SettingsError(f"{name} must be a JSON list of patterns")
+    return tuple(value)
 
 
 def _json(env: Mapping[str, str], name: str) -> dict[str, Any]:

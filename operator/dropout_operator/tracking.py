@@ -1,15 +1,7 @@
-"""MLflow as the operator uses it: one run for each job, found or made, and given its final state.
+"""MLflow as the operator uses it: one run for each job, found or made, and given its final state."""
 
-The client is synchronous and patient by default (minutes against a dead server), so it runs in a small thread pool with
-short time-outs. An outage becomes `TrackingError` and delays a job; it never blocks the loop.
-"""
-
-import asyncio
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import requests
 
@@ -18,21 +10,15 @@ from dropout_api.status import RunStatus
 from dropout_api.task import JobRef
 from dropout_operator.actions import RunState
 from dropout_operator.identities import trainer_password
+from dropout_operator.mlflow_calls import REQUEST_SECONDS, Calls, pages
 from dropout_operator.settings import Settings
 from dropout_operator.world import SourceRun
 
-T = TypeVar("T")
-CALL_SECONDS = 20.0
-REQUEST_SECONDS = "5"
 THREADS = 4
 MAX_TAG = 5000
 ACTIVE = ("RUNNING", "SCHEDULED")
 UNSEEN = ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED")
 """Another namespace's run may be refused instead of shown; whoever names it must not learn which."""
-
-
-class TrackingError(Exception):
-    """MLflow did not do what was asked; worth trying again."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +33,10 @@ class Tracking:
     """Finds, makes and closes runs. Safe to call for different jobs at once; each call may be repeated."""
 
     def __init__(self, settings: Settings, cluster: str) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", REQUEST_SECONDS)
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # the client would repeat a POST that was done and not answered
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        from mlflow.tracking import MlflowClient  # slow to import, and only after the environment is set
-
-        self._client = MlflowClient(settings.mlflow_uri, settings.mlflow_uri)
+        self._call = Calls(settings.mlflow_uri, THREADS)
+        self._client = self._call.client
         self._settings = settings
         self._cluster = cluster
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="mlflow")
         self._experiments: dict[str, str] = {}
         self._granted: set[tuple[str, str]] = set()
 
@@ -79,16 +60,6 @@ class Tracking:
 
     async def active_runs(self) -> list[ActiveRun]:
         return await self._call(self._active_runs)
-
-    async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
-        from mlflow.exceptions import MlflowException
-
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(CALL_SECONDS):
-                return await loop.run_in_executor(self._pool, function, *arguments)
-        except (MlflowException, requests.RequestException, TimeoutError) as error:
-            raise TrackingError(_short(error)) from error
 
     def _find_source(self, run_id: str) -> SourceRun:
         from mlflow.exceptions import MlflowException
@@ -182,25 +153,9 @@ class Tracking:
 
     def _active_runs(self) -> list[ActiveRun]:
         mine = f"tags.`{Tag.CLUSTER}` = '{self._cluster}'"
-        experiments = [experiment.experiment_id for experiment in _pages(self._client.search_experiments, filter_string=mine)]
+        experiments = [experiment.experiment_id for experiment in pages(self._client.search_experiments, filter_string=mine)]
         active = []
         for state in ACTIVE if experiments else ():
-            runs = _pages(self._client.search_runs, experiments, filter_string=f"{mine} AND attributes.status = '{state}'")
+            runs = pages(self._client.search_runs, experiments, filter_string=f"{mine} AND attributes.status = '{state}'")
             active += [ActiveRun(run.info.run_id, run.data.tags[Tag.UID]) for run in runs if Tag.UID in run.data.tags]
         return active
-
-
-def _pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
-    found: list[Any] = []
-    token = None
-    while True:
-        page = search(*arguments, page_token=token, **options)
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
-def _short(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    return text.splitlines()[0][:300]

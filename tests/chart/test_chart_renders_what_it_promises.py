@@ -17,7 +17,7 @@ from dropout_operator.settings import Settings
 CHART = Path(__file__).parents[2] / "charts" / "dropout-operator"
 NAMESPACED = {
     "Deployment", "Service", "ServiceAccount", "Secret", "ConfigMap", "PersistentVolumeClaim", "NetworkPolicy",
-    "ServiceMonitor", "PodMonitor",
+    "ServiceMonitor", "PodMonitor", "CronJob",
 }
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 Objects = list[dict[str, Any]]
@@ -49,6 +49,8 @@ def of_kind(objects: Objects, kind: str, ending: str = "") -> Objects:
 def pods(objects: Objects) -> Iterator[dict[str, Any]]:
     for item in of_kind(objects, "Deployment"):
         yield item["spec"]["template"]["spec"]
+    for item in of_kind(objects, "CronJob"):
+        yield item["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
 
 def containers(pod: dict[str, Any]) -> Objects:
@@ -171,11 +173,14 @@ def test_operator_can_read_its_settings(objects: Objects) -> None:
 def test_secrets_that_pods_name_are_made_or_given(objects: Objects, values: dict[str, Any]) -> None:
     made = {item["metadata"]["name"]: set(item["data"]) for item in of_kind(objects, "Secret")}
     given = set(values.get("mlflow", {}).get("existingSecrets", {}).values())
+    given |= {values.get("signing", {}).get("existingSecret"), values.get("registry", {}).get("webhook", {}).get("existingSecret")}
     for pod in pods(objects):
         for reference in find(pod, "secretKeyRef"):
             assert reference["name"] in given or reference["key"] in made[reference["name"]]
         for source in (source["secret"] for volume in pod["volumes"] for source in volume.get("projected", {}).get("sources", [])):
             assert source["name"] in given or {item["key"] for item in source["items"]} <= made[source["name"]]
+        for secret in (volume["secret"] for volume in pod["volumes"] if "secret" in volume):
+            assert secret["secretName"] in given or {item["key"] for item in secret["items"]} <= made[secret["secretName"]]
     env = operator_env(objects)
     if "DROPOUT_VERIFIER_SECRET" in env:
         name = env["DROPOUT_VERIFIER_SECRET"]["value"]
@@ -194,10 +199,11 @@ def find(node: Any, key: str) -> Iterator[Any]:
 
 
 def test_passwords_are_long_different_and_nowhere_but_in_their_secrets(defaults: Objects) -> None:
+    public = ("username", "verifying-key.pem")
     secrets = [
-        base64.b64decode(value).decode() for item in of_kind(defaults, "Secret") for key, value in item["data"].items() if key != "username"
+        base64.b64decode(value).decode() for item in of_kind(defaults, "Secret") for key, value in item["data"].items() if key not in public
     ]
-    assert len(set(secrets)) == 5
+    assert len(set(secrets)) == 8
     assert min(map(len, secrets)) >= 32
     rest = json.dumps([item for item in defaults if item["kind"] != "Secret"])
     assert not any(secret in rest or base64.b64encode(secret.encode()).decode() in rest for secret in secrets)
@@ -223,7 +229,7 @@ def test_first_job_of_the_notes_is_valid() -> None:
 
 def test_data_and_its_passwords_are_kept_together(render: Any, defaults: Objects) -> None:
     kept = of_kind(defaults, "Secret") + of_kind(defaults, "PersistentVolumeClaim") + of_kind(defaults, "CustomResourceDefinition")
-    assert len(kept) == 6
+    assert len(kept) == 8
     assert all(item["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for item in kept)
     dropped = render({"mlflow": {"keep": False}, "crds": {"keep": False}})
     assert "resource-policy" not in json.dumps(dropped)
@@ -232,7 +238,8 @@ def test_data_and_its_passwords_are_kept_together(render: Any, defaults: Objects
 def test_no_mlflow_beside_ones_own(render: Any) -> None:
     own = render({"mlflow": {"trackingUri": "https://mlflow.example.com/", "existingSecrets": {"operator": "o", "verifier": "v"}}})
     assert len(of_kind(own, "Deployment")) == 1
-    assert not of_kind(own, "Secret") + of_kind(own, "PersistentVolumeClaim") + of_kind(own, "ConfigMap")
+    assert [item["metadata"]["name"] for item in of_kind(own, "Secret")] == ["dropout-operator-signing"]
+    assert not of_kind(own, "PersistentVolumeClaim") + of_kind(own, "ConfigMap")
     env = operator_env(own)
     assert env["DROPOUT_MLFLOW_URI"]["value"] == env["DROPOUT_MLFLOW_PUBLIC_URL"]["value"] == "https://mlflow.example.com"
     assert env["DROPOUT_MLFLOW_AUTH"]["value"] == "true"

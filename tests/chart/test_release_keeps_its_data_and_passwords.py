@@ -12,7 +12,7 @@ from dropout_testing.control_plane import ControlPlane, control_plane, find_bina
 
 CHART = Path(__file__).parents[2] / "charts" / "dropout-operator"
 NAMESPACE = "/api/v1/namespaces/dropout-system"
-IDENTITIES = ("admin", "operator", "verifier", "server")
+SECRETS = ("mlflow-admin", "mlflow-operator", "mlflow-verifier", "mlflow-server", "signing", "webhook")
 Helm = Callable[..., str]
 pytestmark = [pytest.mark.xdist_group("chart-control-plane"), pytest.mark.timeout(300)]
 
@@ -42,9 +42,9 @@ def run_helm(helm: str, plane: ControlPlane) -> Iterator[Helm]:
 
     yield run
     run("uninstall", "dropout-operator", "--ignore-not-found")
-    for name in IDENTITIES:
-        if plane.get(f"{NAMESPACE}/secrets/dropout-operator-mlflow-{name}"):
-            plane.request("DELETE", f"{NAMESPACE}/secrets/dropout-operator-mlflow-{name}")
+    for name in SECRETS:
+        if plane.get(f"{NAMESPACE}/secrets/dropout-operator-{name}"):
+            plane.request("DELETE", f"{NAMESPACE}/secrets/dropout-operator-{name}")
 
 
 def install(run: Helm, *options: str) -> str:
@@ -52,7 +52,7 @@ def install(run: Helm, *options: str) -> str:
 
 
 def secrets(plane: ControlPlane) -> dict[str, dict[str, str]]:
-    found = {name: plane.get(f"{NAMESPACE}/secrets/dropout-operator-mlflow-{name}") for name in IDENTITIES}
+    found = {name: plane.get(f"{NAMESPACE}/secrets/dropout-operator-{name}") for name in SECRETS}
     return {name: secret["data"] for name, secret in found.items() if secret}
 
 
@@ -70,7 +70,7 @@ def test_every_object_is_admitted_without_a_warning(plane: ControlPlane, run_hel
 def test_upgrade_keeps_passwords_and_uninstall_leaves_them_with_the_data(plane: ControlPlane, run_helm: Helm) -> None:
     install(run_helm)
     first = secrets(plane)
-    assert first.keys() == set(IDENTITIES)
+    assert first.keys() == set(SECRETS)
     install(run_helm, "--set", "operator.logLevel=DEBUG")
     assert secrets(plane) == first
     run_helm("uninstall", "dropout-operator")
@@ -88,8 +88,8 @@ def test_a_deleted_secret_is_made_anew_and_the_others_stay(plane: ControlPlane, 
     plane.request("DELETE", f"{NAMESPACE}/secrets/dropout-operator-mlflow-verifier")
     install(run_helm)
     second = secrets(plane)
-    assert second["verifier"]["password"] != first["verifier"]["password"]
-    assert {name: data for name, data in second.items() if name != "verifier"} == {n: d for n, d in first.items() if n != "verifier"}
+    assert second["mlflow-verifier"]["password"] != first["mlflow-verifier"]["password"]
+    assert {n: data for n, data in second.items() if n != "mlflow-verifier"} == {n: d for n, d in first.items() if n != "mlflow-verifier"}
 
 
 def test_a_persons_own_change_of_a_password_is_kept(plane: ControlPlane, run_helm: Helm) -> None:
@@ -98,7 +98,7 @@ def test_a_persons_own_change_of_a_password_is_kept(plane: ControlPlane, run_hel
     path = f"{NAMESPACE}/secrets/dropout-operator-mlflow-admin"
     plane.request("PATCH", path, {"data": {"password": mine}}, "application/merge-patch+json")
     install(run_helm)
-    assert secrets(plane)["admin"]["password"] == mine
+    assert secrets(plane)["mlflow-admin"]["password"] == mine
 
 
 def test_what_helm_says_holds_no_password(plane: ControlPlane, run_helm: Helm) -> None:

@@ -22,6 +22,7 @@ def test_labels() -> None:
 def test_environment() -> None:
     assert set(names.Env) == {
         "DROPOUT_TASK", "DROPOUT_TERMINATION_LOG", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
+        "DROPOUT_SIGNING_KEY", "DROPOUT_VERIFYING_KEY",
     }
     assert names.RESERVED_ENV_PREFIXES == ("DROPOUT_", "MLFLOW_")
     assert all(name.startswith(names.RESERVED_ENV_PREFIXES) for name in names.Env)
@@ -42,6 +43,7 @@ def test_prometheus_series() -> None:
     assert set(names.Gauge) == {
         "dropout_train_loss", "dropout_val_loss", "dropout_val_gap", "dropout_epoch", "dropout_epochs", "dropout_job_train_loss",
         "dropout_job_val_loss", "dropout_job_val_gap", "dropout_job_progress_ratio", "dropout_job_info",
+        "dropout_quarantined_versions", "dropout_registry_webhook",
     }
     assert (names.METRICS_PORT, names.METRICS_PORT_NAME) == (8080, "metrics")
     assert (names.METRICS_PATH, names.PROGRESS_PATH) == ("/metrics", "/progress")

@@ -77,6 +77,36 @@ http://localhost:5000
 {{- end -}}
 {{- end -}}
 
+{{/* Off, Report or Enforce. */}}
+{{- define "dropout.registry.guard" -}}
+{{- .Values.registry.guard | default (ternary "Enforce" "Report" (eq (include "dropout.mlflow.bundled" .) "true")) -}}
+{{- end -}}
+
+{{/* "true" when MLflow is to call the operator. */}}
+{{- define "dropout.registry.webhook" -}}
+{{- if and .Values.registry.webhook.enabled (ne (include "dropout.registry.guard" .) "Off") (or .Values.registry.webhook.url (not .Values.mlflow.trackingUri)) -}}true{{- end -}}
+{{- end -}}
+
+{{- define "dropout.registry.webhookSecret" -}}
+{{ .Values.registry.webhook.existingSecret | default (printf "%s-webhook" (include "dropout.fullname" .)) }}
+{{- end -}}
+
+{{- define "dropout.signing.secret" -}}
+{{ .Values.signing.existingSecret | default (printf "%s-signing" (include "dropout.fullname" .)) }}
+{{- end -}}
+
+{{/* What checks signatures, without what makes them. */}}
+{{- define "dropout.signing.volume" -}}
+{{- if .Values.signing.enabled -}}
+- name: signing
+  secret:
+    secretName: {{ include "dropout.signing.secret" . }}
+    defaultMode: 0440
+    items:
+      - {key: verifying-key.pem, path: verify.pem}
+{{- end -}}
+{{- end -}}
+
 {{/* Every pod of this chart satisfies the Pod Security Standard `restricted`. */}}
 {{- define "dropout.podSecurity" -}}
 runAsNonRoot: true

@@ -15,11 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dropout_testing.processes import free_port, running, wait_until
 
 CHART_FILES = Path(__file__).resolve().parents[3] / "charts/dropout-operator/files"
 TRAINER_KEY = "trainer-key-of-the-tests"
 PASSWORDS = {"admin": "password-of-admin", "operator": "password-of-operator", "verifier": "password-of-verifier"}
+
+WEBHOOK_ENVIRONMENT = {
+    "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": base64.urlsafe_b64encode(bytes(32)).decode(),
+}
 
 
 @dataclass
@@ -40,6 +47,16 @@ class MlflowServer:
             "MLFLOW_TRACKING_URI": self.url, "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": PASSWORDS[user],
         }
 
+    @contextlib.contextmanager
+    def acting_as(self, user: str) -> Iterator[Any]:
+        """An MlflowClient of this process that is this user."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.client_environment(user).items():
+                patch.setenv(name, value)
+            from mlflow import MlflowClient
+
+            yield MlflowClient(self.url, self.url)
+
     def request(self, method: str, path: str, body: Any = None, user: str = "admin", password: str | None = None) -> dict[str, Any]:
         """JSON of an API path as `2.0/mlflow/runs/search`. Raises urllib's HTTPError."""
         login = base64.b64encode(f"{user}:{password or PASSWORDS[user]}".encode()).decode()
@@ -59,8 +76,16 @@ class MlflowServer:
         return list(self.request("POST", "2.0/mlflow/runs/search", body).get("runs", []))
 
 
+@dataclass(frozen=True)
+class Webhook:
+    """Whom the server calls when its registry is written."""
+
+    url: str
+    secret: str
+
+
 @contextlib.contextmanager
-def mlflow_server(folder: Path, port: int | None = None) -> Iterator[MlflowServer]:
+def mlflow_server(folder: Path, port: int | None = None, webhook: Webhook | None = None) -> Iterator[MlflowServer]:
     """Starts a server on the data of `folder`, which it makes where there is none; ends it, and keeps the data."""
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
@@ -71,6 +96,9 @@ def mlflow_server(folder: Path, port: int | None = None) -> Iterator[MlflowServe
         "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet",
     }
     _make_identities(folder, environment)
+    if webhook:
+        environment |= WEBHOOK_ENVIRONMENT
+        _make_webhook(folder, webhook, environment)
     command = [
         Path(sys.executable).parent / "mlflow", "server", "--app-name", "basic-auth", "--enable-workspaces",
         "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", folder / "artifacts",
@@ -97,6 +125,12 @@ def _make_identities(folder: Path, environment: dict[str, str]) -> None:
     (secrets / "operator/trainer-key").write_text(TRAINER_KEY)
     command = [sys.executable, CHART_FILES / "identities.py", secrets]
     subprocess.run(command, check=True, env={**os.environ, **environment}, capture_output=True)
+
+
+def _make_webhook(folder: Path, webhook: Webhook, environment: dict[str, str]) -> None:
+    command = [sys.executable, CHART_FILES / "webhook.py", f"sqlite:///{folder}/mlflow.db", webhook.url]
+    secret = {"WEBHOOK_SECRET": webhook.secret}
+    subprocess.run(command, check=True, env={**os.environ, **environment, **secret}, capture_output=True)
 
 
 def _healthy(url: str) -> bool:

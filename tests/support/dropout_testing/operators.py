@@ -30,6 +30,8 @@ class OperatorProcess:
     mlflow_url: str | None = None
     module: str = "dropout_operator"
     environment: dict[str, str] = field(default_factory=dict)
+    port: int | None = None
+    """Of its HTTP server; a free one when None."""
     _process: "subprocess.Popen[bytes] | None" = None
     _port: int = 0
 
@@ -40,7 +42,7 @@ class OperatorProcess:
     def start(self, ready: bool = True) -> None:
         """Starts it and, by default, waits until it has listed the training jobs."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._port = free_port()
+        self._port = self.port or free_port()
         environment = {
             **os.environ, **self.mlflow.operator_environment(), "KUBECONFIG": str(self.plane.kubeconfig(self.api)),
             "PYTHONPATH": ":".join(map(str, SOURCES)), "DROPOUT_NAMESPACE": SYSTEM, "DROPOUT_TRAINER_IMAGE": "trainer:test",

@@ -27,9 +27,9 @@ def trainer(wanted: JobSpec | None = None) -> dict[str, Any]:
     return train_job(REF, wanted or spec(), RUN, 1, None, WITH_PASSWORDS)
 
 
-def verifier(wanted: JobSpec | None = None, job: JobRef = REF) -> dict[str, Any]:
+def verifier(wanted: JobSpec | None = None, job: JobRef = REF, settings: Settings | None = None) -> dict[str, Any]:
     run = RunRef(id=RUN.id, experiment_id=RUN.experiment_id)
-    return verify_job(VerifyTask(job=job, run=run, spec=wanted or spec(), image_id="sha256:abc"), WITH_PASSWORDS)
+    return verify_job(VerifyTask(job=job, run=run, spec=wanted or spec(), image_id="sha256:abc"), settings or WITH_PASSWORDS)
 
 
 def pod_of(job: dict[str, Any]) -> dict[str, Any]:
@@ -168,3 +168,17 @@ def test_names_fit_into_labels() -> None:
 
     assert len(train_job(longest, spec(), RUN, 1000, None, SETTINGS)["metadata"]["name"]) <= 63
     assert len(verifier(job=longest)["metadata"]["name"]) <= 63
+
+
+def test_a_verifier_signs_with_the_platforms_key_and_nobody_else_has_it() -> None:
+    signing = replace(WITH_PASSWORDS, signing_secret="signing")
+    verify = verifier(settings=signing)
+    (volume,) = [volume for volume in pod_of(verify)["volumes"] if "secret" in volume]
+    assert volume["secret"]["secretName"] == "signing"
+    files = {f"/signing/{item['path']}" for item in volume["secret"]["items"]}
+    assert files == {environment(verify)[Env.SIGNING_KEY], environment(verify)[Env.VERIFYING_KEY]}
+    (mount,) = [mount for mount in pod_of(verify)["containers"][0]["volumeMounts"] if mount["name"] == volume["name"]]
+    assert (mount["mountPath"], mount["readOnly"]) == ("/signing", True)
+
+    assert "signing" not in json.dumps(train_job(REF, spec(), RUN, 1, None, signing))
+    assert "signing" not in json.dumps(verifier())

@@ -20,6 +20,8 @@ def test_a_missing_variable_is_named(missing: str) -> None:
     ("DROPOUT_RESYNC_SECONDS", "soon"), ("DROPOUT_RESYNC_SECONDS", "0"), ("DROPOUT_POLL_SECONDS", "-1"), ("DROPOUT_POLL_SECONDS", "nan"),
     ("DROPOUT_WORKERS", "0.5"), ("DROPOUT_PORT", "http"), ("DROPOUT_TRAIN_RESOURCES", "{"), ("DROPOUT_VERIFY_RESOURCES", "[]"),
     ("DROPOUT_MLFLOW_AUTH", "yes"), ("DROPOUT_LOG_LEVEL", "LOUD"),
+    ("DROPOUT_REGISTRY_GUARD", "enforce"), ("DROPOUT_REGISTRY_MODELS", "*"), ("DROPOUT_REGISTRY_MODELS", '["", "a"]'),
+    ("DROPOUT_REGISTRY_MODELS", '"*"'),
 ])
 def test_a_wrong_value_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
