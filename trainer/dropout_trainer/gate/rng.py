@@ -25,7 +25,9 @@ def preserved() -> Iterator[None]:
 
 def seed(number: int) -> None:
     """Seeds all three, each differently."""
-    torch.manual_seed(number)
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(number)
     np.random.seed((number + 1) % 2**32)
     random.seed(number + 2)
 
