@@ -38,6 +38,8 @@ class Env(StrEnum):
     TRACKING_URI = "MLFLOW_TRACKING_URI"
     TRACKING_USERNAME = "MLFLOW_TRACKING_USERNAME"
     TRACKING_PASSWORD = "MLFLOW_TRACKING_PASSWORD"  # noqa: S105 - a name, not a password
+    SIGNING_KEY = "DROPOUT_SIGNING_KEY"  # path of a private key; the verifier's alone
+    VERIFYING_KEY = "DROPOUT_VERIFYING_KEY"  # path of the public key or keys
 
 
 RESERVED_ENV_PREFIXES = ("DROPOUT_", "MLFLOW_")

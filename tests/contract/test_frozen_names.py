@@ -22,6 +22,7 @@ def test_labels() -> None:
 def test_environment() -> None:
     assert set(names.Env) == {
         "DROPOUT_TASK", "DROPOUT_TERMINATION_LOG", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
+        "DROPOUT_SIGNING_KEY", "DROPOUT_VERIFYING_KEY",
     }
     assert names.RESERVED_ENV_PREFIXES == ("DROPOUT_", "MLFLOW_")
     assert all(name.startswith(names.RESERVED_ENV_PREFIXES) for name in names.Env)

@@ -16,7 +16,7 @@ from dropout_trainer.verify.run import verify
 Given = Callable[..., VerifyTask]
 WRITES = (
     "create_run", "log_artifacts", "log_metric", "set_terminated", "create_registered_model", "create_logged_model", "log_model_artifacts",
-    "finalize_logged_model", "create_model_version", "set_registered_model_alias", "set_tag",
+    "set_logged_model_tags", "finalize_logged_model", "create_model_version", "set_registered_model_alias", "set_tag",
 )
 
 
@@ -109,7 +109,7 @@ def test_and_of_two_that_ran_at_the_same_moment_the_lower_version_wins(client: M
         def delete_model_version(self, name: str, version: str) -> None:
             client.delete_model_version(name, version)
 
-    winner = register.ensure_version(Blind(), str(first.model_id), order)
+    winner = register.ensure_version(Blind(), client.get_logged_model(first.source.removeprefix("models:/")), order)
 
     assert winner.version == 1
     assert [version.version for version in client.search_model_versions("name = 'team.race'")] == [1]
