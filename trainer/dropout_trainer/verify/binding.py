@@ -25,12 +25,12 @@ from dropout_api.task import VerifyTask
 from dropout_api.verdict import CheckResult, Verdict
 from dropout_trainer.gate.candidate import read_manifest, sha256
 from dropout_trainer.gate.verdict import GateReport, RefusedError, could_not_run, failed, not_applicable, passed
+from dropout_trainer.verify.fetch import MAX_BINDING_BYTES
 
 DOWNLOAD_NOTE = "registered_model_meta"
 """MLflow writes this file, with name and version, into whatever it downloads; it is no part of the version."""
 UNBOUND = (SIGNATURE, DOWNLOAD_NOTE)
 """Files that neither the statement nor the signature covers."""
-MAX_STATEMENT_BYTES = 4 << 20
 AROUND = "register models through the gate: a DropoutTrainingJob does; remove the alias of this version until then"
 TAMPERED = "do not serve this version; train or verify again to get a new one, and find out who may write its artifacts"
 
@@ -67,8 +67,8 @@ def read(folder: Path) -> Statement:
     path = folder / STATEMENT
     if not path.is_file():
         raise RefusedError(f"there is no {STATEMENT} among its files: it was made around the gate", AROUND)
-    if path.stat().st_size > MAX_STATEMENT_BYTES:
-        raise RefusedError(f"{STATEMENT} has {path.stat().st_size} bytes; {MAX_STATEMENT_BYTES} are accepted", AROUND)
+    if path.stat().st_size > MAX_BINDING_BYTES:
+        raise RefusedError(f"{STATEMENT} has {path.stat().st_size} bytes; {MAX_BINDING_BYTES} are accepted", AROUND)
     try:
         return Statement.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -100,7 +100,8 @@ def check(folder: Path, claim: Claim | None = None, absent: Collection[str] = ()
         statement = read(folder)
     except RefusedError as error:
         unsaid = "there is no statement to hold them against"
-        return [failed("statement", error.evidence, error.remedy), not_applicable("files", unsaid), not_applicable("tags", unsaid)]
+        forged = f"; its tag {Tag.STATEMENT_DIGEST} says otherwise" if claim and Tag.STATEMENT_DIGEST in claim.tags else ""
+        return [failed("statement", error.evidence + forged, error.remedy), not_applicable("files", unsaid), not_applicable("tags", unsaid)]
     return [_statement(statement), _files(folder, statement, absent), _tags(folder, statement, claim)]
 
 
@@ -137,9 +138,9 @@ def _tags(folder: Path, statement: Statement, claim: Claim | None) -> CheckResul
     given = {**claim.tags, "model": claim.model, "run": claim.run_id}
     required = {Tag.STATEMENT_DIGEST.value: sha256(folder / STATEMENT), "model": statement.model, "run": statement.run_id}
     for name, value in (required | tags(statement)).items():
-        if name in required or name in given:
-            if given.get(name) != value:
-                return failed("tags", f"{name} is {str(given.get(name, 'missing'))[:120]!r}, but the statement is for {value[:120]!r}", TAMPERED)
+        found = given.get(name, "missing")
+        if found != value and (name in required or name in given):
+            return failed("tags", f"{name} is {found[:120]!r}, but the statement is for {value[:120]!r}", TAMPERED)
     return passed("tags", f"model, run and {len(claim.tags)} tags agree with the statement")
 
 

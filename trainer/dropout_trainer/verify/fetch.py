@@ -4,14 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dropout_api.binding import SIGNATURE, STATEMENT
 from dropout_api.candidate import CANDIDATE_PATH, FILES, MANIFEST
 from dropout_trainer.gate.candidate import MAX_BYTES
 from dropout_trainer.gate.verdict import RefusedError
-from dropout_trainer.verify.patience import PATIENCE_SECONDS, persist
+from dropout_trainer.verify.patience import PATIENCE_SECONDS, error_code, persist
 
 EXPECTED = (*FILES, MANIFEST)
 MAX_ENTRIES = 10_000
 """Files and folders of a model version."""
+MAX_BINDING_BYTES = 4 << 20
+"""Of a statement, or a signature."""
+ODD = "no model that was logged in the usual way has this; do not serve the version"
+UNKNOWN = frozenset(("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"))
+"""MLflow's words for what it does not have."""
 
 
 def candidate(client: Any, run_id: str, folder: Path) -> None:
@@ -38,8 +44,9 @@ def candidate(client: Any, run_id: str, folder: Path) -> None:
 def version(uri: str, folder: Path, tracking_uri: str, limit: float = float("inf"), patience: float = PATIENCE_SECONDS) -> list[str]:
     """Downloads the files of `uri`, as `models:/NAME/7` or `models:/m-…`, to `folder`, small ones first.
 
-    Returns the paths that it left out because all together would have more than `limit` bytes. Raises RefusedError for a
-    listing that no model has, and what `persist` raises.
+    Returns the paths that it left out because all together would have more than `limit` bytes, which does not count the
+    statement and the signature: without them there is nothing to say. These two are left out when they are too large to be ones. Raises RefusedError for a
+    listing that no model has or that does not hold, and what `persist` raises.
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -50,11 +57,17 @@ def version(uri: str, folder: Path, tracking_uri: str, limit: float = float("inf
     repository, sizes = persist(listed, patience)
     left_out = []
     for name, size in sorted(sizes.items(), key=lambda item: item[1]):
-        if size > limit:
+        if size > (MAX_BINDING_BYTES if name in (STATEMENT, SIGNATURE) else limit):
             left_out.append(name)
             continue
-        limit -= size
-        persist(lambda name=name: repository.download_artifacts(name, str(folder)), patience)  # type: ignore[misc]
+        if name not in (STATEMENT, SIGNATURE):
+            limit -= size
+        try:
+            persist(lambda name=name: repository.download_artifacts(name, str(folder)), patience)  # type: ignore[misc]
+        except Exception as error:
+            if error_code(error) not in UNKNOWN:
+                raise
+            raise RefusedError(f"MLflow lists a file {name[:160]!r} and does not give it", ODD) from error
     return left_out
 
 
@@ -67,7 +80,7 @@ def _listing(repository: Any) -> Iterator[tuple[str, int]]:
             seen += 1
             if seen > MAX_ENTRIES or not _stays_inside(info.path):
                 what = f"more than {MAX_ENTRIES} files" if seen > MAX_ENTRIES else f"a file {info.path[:160]!r}"
-                raise RefusedError(f"MLflow lists {what}", "no model that was logged in the usual way has this; delete the version")
+                raise RefusedError(f"MLflow lists {what}", ODD)
             if info.is_dir:
                 folders.append(info.path)
             else:

@@ -20,6 +20,8 @@ from dropout_trainer.verify import binding, fetch, signing
 from dropout_trainer.verify.package import CODE
 from dropout_trainer.verify.patience import error_code, persist
 
+DIFFERS = "CopyDiffers"
+
 
 @dataclass(frozen=True)
 class Order:
@@ -142,20 +144,24 @@ def ensure_copy(client: Any, experiment_id: str, own_run: str, order: Order, bui
     if str(copy.status) == "READY":
         return copy
     built = build()
-    bound = {Tag.STATEMENT_DIGEST.value: sha256(built / STATEMENT)}
+    tags = order.tags | code_tag() | {Tag.STATEMENT_DIGEST.value: sha256(built / STATEMENT)}
     persist(lambda: client.log_model_artifacts(copy.model_id, str(built)))
     try:
-        compare(client, f"models:/{copy.model_id}", bound, order, folder)
-    except StageFailure:
-        persist(lambda: client.finalize_logged_model(copy.model_id, "FAILED"))
+        compare(client, f"models:/{copy.model_id}", tags, order, folder)
+    except StageFailure as failure:
+        if failure.reason == DIFFERS:
+            persist(lambda: client.finalize_logged_model(copy.model_id, "FAILED"))
         raise
-    persist(lambda: client.set_logged_model_tags(copy.model_id, bound))
+    persist(lambda: client.set_logged_model_tags(copy.model_id, tags))
     return persist(lambda: client.finalize_logged_model(copy.model_id, "READY"))
 
 
 def ensure_version(client: Any, copy: Any, order: Order) -> Any:
-    """The version made from the copy. Its tags come with it in one request, so no version is ever without them."""
-    tags = order.tags | {tag.value: copy.tags[tag] for tag in (Tag.CODE_DIGEST, Tag.STATEMENT_DIGEST)}
+    """The version made from the copy. Its tags come with it in one request, so no version is ever without them.
+
+    They are the copy's own: an earlier release may have made it, under another version of the gate.
+    """
+    tags = {name: value for name, value in copy.tags.items() if name in set(Tag)}
 
     def step() -> Any:
         return find_version(client, order) or client.create_model_version(
@@ -192,7 +198,7 @@ def compare(client: Any, uri: str, tags: dict[str, str], order: Order, folder: P
 
 
 def _differs(uri: str, what: str) -> StageFailure:
-    return StageFailure("CopyDiffers", f"{uri} is not what the gate has passed: {what[:600]}", ExitCode.TRACKING_UNAVAILABLE)
+    return StageFailure(DIFFERS, f"{uri} is not what the gate has passed: {what[:600]}", ExitCode.TRACKING_UNAVAILABLE)
 
 
 def move_alias(client: Any, model: str, alias: str, number: str) -> None:

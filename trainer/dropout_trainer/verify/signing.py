@@ -18,9 +18,9 @@ from dropout_api.verdict import CheckResult
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate.verdict import could_not_run, failed, not_applicable, passed
 from dropout_trainer.verify.binding import TAMPERED, UNBOUND
+from dropout_trainer.verify.fetch import MAX_BINDING_BYTES
 
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
-MAX_SIGNATURE_BYTES = 4 << 20
 END = b"-----END PUBLIC KEY-----"
 MAKE_KEY = "make one with: openssl ecparam -name prime256v1 -genkey -noout -out signing.pem"
 
@@ -84,8 +84,8 @@ def check(folder: Path, public: tuple[bytes, ...], complete: bool = True) -> Che
         return not_applicable("signature", f"{what} (--key, or {Env.VERIFYING_KEY})")
     if not present:
         return failed("signature", f"there is no {SIGNATURE} among its files", TAMPERED)
-    if path.stat().st_size > MAX_SIGNATURE_BYTES:
-        return failed("signature", f"{SIGNATURE} has {path.stat().st_size} bytes; {MAX_SIGNATURE_BYTES} are accepted", TAMPERED)
+    if path.stat().st_size > MAX_BINDING_BYTES:
+        return failed("signature", f"{SIGNATURE} has {path.stat().st_size} bytes; {MAX_BINDING_BYTES} are accepted", TAMPERED)
     if not complete:
         return could_not_run("signature", "it covers files that were too large to look at")
     problems = [_problem(folder, key) for key in public]
