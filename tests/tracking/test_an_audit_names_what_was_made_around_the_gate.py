@@ -123,7 +123,7 @@ def test_and_quarantine_takes_its_aliases_and_nothing_else(
 ) -> None:
     registered("mixed", export={"alias": "champion"})
     by_hand("team.mixed", live)
-    for alias in ("latest", "serving"):
+    for alias in ("newest", "serving"):
         client.set_registered_model_alias("team.mixed", alias, "2")
 
     before = audited("team.mixed")[1]["team.mixed/2"]
@@ -131,7 +131,7 @@ def test_and_quarantine_takes_its_aliases_and_nothing_else(
     tags = client.get_model_version("team.mixed", "2").tags
     again = audited("team.mixed", quarantine=True)[1]
 
-    assert (before.aliases, before.quarantined) == (["latest", "serving"], False)
+    assert (before.aliases, before.quarantined) == (["newest", "serving"], False)
     assert [first[f"team.mixed/{number}"].quarantined for number in (1, 2)] == [False, True]
     assert [again[f"team.mixed/{number}"].quarantined for number in (1, 2)] == [False, False]
     assert {name: str(number) for name, number in client.get_registered_model("team.mixed").aliases.items()} == {"champion": "1"}

@@ -44,9 +44,9 @@ def candidate(client: Any, run_id: str, folder: Path) -> None:
 def version(uri: str, folder: Path, tracking_uri: str, limit: float = float("inf"), patience: float = PATIENCE_SECONDS) -> list[str]:
     """Downloads the files of `uri`, as `models:/NAME/7` or `models:/m-…`, to `folder`, small ones first.
 
-    Returns the paths that it left out because all together would have more than `limit` bytes, which does not count the
-    statement and the signature: without them there is nothing to say. These two are left out when they are too large to be ones. Raises RefusedError for a
-    listing that no model has or that does not hold, and what `persist` raises.
+    Returns the paths that it left out because all together would have more than `limit` bytes. Statement and signature do not
+    count, because without them there is nothing to say; they are left out when they are too large to be what they are called.
+    Raises RefusedError for a listing that no model has or that does not hold, and what `persist` raises.
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
