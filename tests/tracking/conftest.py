@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from dropout_api.spec import JobSpec
 from dropout_api.task import JobRef, RunRef, VerifyTask
 from dropout_trainer.verify import signing
 from dropout_trainer.verify.run import verify
+
+with warnings.catch_warnings():  # MLflow warns about its own classes when it is imported
+    warnings.simplefilter("ignore")
+    import mlflow.pyfunc
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,8 +44,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def client(database: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    import mlflow
-
     torch.manual_seed(0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     mlflow.set_tracking_uri(database)
