@@ -84,10 +84,13 @@ def test_and_one_made_by_hand_from_a_training_module_is_named_and_disarmed(actin
         mlflow.pytorch.log_model(network, name="m", input_example=np.zeros((4, zoo.FEATURES), "float32"), registered_model_name="by.hand",
                                  pip_requirements=["torch"])
     admin.set_registered_model_alias("by.hand", "champion", "1")
-    verifier = acting_as("verifier")
+    wish = audit.Wish(("by.hand",), quarantine=True)
 
-    found = audit.audit(verifier, audit.Wish(("by.hand",), quarantine=True), ())
+    refused = audit.audit(acting_as("verifier"), wish, ()).rows[0]  # it may only edit what others made
+    found = audit.audit(acting_as("operator"), wish, ())
 
+    assert (refused.verdict, refused.quarantined) == (Verdict.FAILED, False)
+    assert "quarantine: TrackingRefused" in refused.reason
     assert (found.verdict, found.rows[0].quarantined, found.rows[0].aliases) == (Verdict.FAILED, True, ["champion"])
     assert "aten.dropout (train=True, p=0.5)" in found.rows[0].reason
     assert not admin.get_registered_model("by.hand").aliases

@@ -43,12 +43,9 @@ class Row(Wire):
 
     @property
     def reason(self) -> str:
-        """The first thing that failed, else the first that could not run; empty for a version that passed."""
-        for outcome in (Outcome.FAILED, Outcome.COULD_NOT_RUN):
-            found = [check for check in self.checks if check.outcome is outcome]
-            if found:
-                return f"{found[0].name}: {found[0].evidence}" + "".join(f"; {check.name}: {check.evidence}" for check in found[1:])
-        return ""
+        """What failed, then what could not run; empty for a version that passed."""
+        order = (Outcome.FAILED, Outcome.COULD_NOT_RUN)
+        return "; ".join(f"{check.name}: {check.evidence}" for outcome in order for check in self.checks if check.outcome is outcome)
 
 
 class Audit(Wire):
@@ -188,7 +185,8 @@ def _quarantined(client: Any, version: Version, row: Row) -> Row:
     try:
         return row.model_copy(update={"quarantined": quarantine(client, version, row.reason)})
     except StageFailure as failure:
-        note = could_not_run("quarantine", f"{failure.reason}: {failure.message}", "let this MLflow user edit the registered model")
+        remedy = "act as a user who may manage the registered model: taking an alias needs that right"
+        note = could_not_run("quarantine", f"{failure.reason}: {failure.message}", remedy)
         return row.model_copy(update={"checks": [*row.checks, note]})
 
 
