@@ -30,6 +30,9 @@ class Statement(Observed):
     """Full name of the registered model."""
     job: JobRef
     run_id: str
+    """The run that trained the model."""
+    job_run_id: str
+    """The job's own run: another one when it verified an earlier run's candidate again."""
     program_sha256: Sha256
     candidate: dict[str, Sha256]
     """The training pod's files as the gate read them, by name."""

@@ -1,10 +1,13 @@
-
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from dropout_testing import zoo
 from mlflow import MlflowClient
 from torch import nn
@@ -12,6 +15,12 @@ from torch import nn
 from dropout_api.candidate import CANDIDATE_PATH
 from dropout_api.spec import JobSpec
 from dropout_api.task import JobRef, RunRef, VerifyTask
+from dropout_trainer.verify import signing
+from dropout_trainer.verify.run import verify
+
+with warnings.catch_warnings():  # MLflow warns about its own classes when it is imported
+    warnings.simplefilter("ignore")
+    import mlflow.pyfunc
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,8 +44,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def client(database: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    import mlflow
-
     torch.manual_seed(0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     mlflow.set_tracking_uri(database)
@@ -75,3 +82,51 @@ def broken(tmp_path: Path) -> Callable[[nn.Module, str], Path]:
         return zoo.candidate(tmp_path / "candidate", network, mode).folder
 
     return make
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    private: Path
+    public: Path
+
+
+@pytest.fixture(scope="session")
+def key_pair(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], KeyPair]:
+    """Makes a new EC P-256 key, as files in PEM."""
+    def make() -> KeyPair:
+        folder, key = tmp_path_factory.mktemp("key"), ec.generate_private_key(ec.SECP256R1())
+        pair = KeyPair(folder / "signing.pem", folder / "verifying.pem")
+        pair.private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        pair.public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        return pair
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def keys(key_pair: Callable[[], KeyPair]) -> KeyPair:
+    """The platform's key."""
+    return key_pair()
+
+
+@pytest.fixture
+def registered(client: MlflowClient, given: Callable[..., VerifyTask], sound: Path, keys: KeyPair) -> Callable[..., str]:
+    """Registers the sound candidate as `team.NAME`, signed unless told otherwise. Returns the version's URI."""
+    def make(name: str, signed: bool = True, **spec: Any) -> str:
+        pair = signing.Keys(keys.private, signing.public_keys(keys.public)) if signed else signing.UNSIGNED
+        uri = verify(given(sound, name, **spec), client, pair).model_uri
+        assert uri is not None
+        return uri
+
+    return make
+
+
+@pytest.fixture
+def files_of(client: MlflowClient) -> Callable[[str], Path]:
+    """The folder in which the store keeps a version's files: who writes there changes the version."""
+    def where(uri: str) -> Path:
+        _, name, number = uri.split("/")
+        source = client.get_model_version(name, number).source
+        return Path(client.get_logged_model(source.removeprefix("models:/")).artifact_location.removeprefix("file://"))
+
+    return where

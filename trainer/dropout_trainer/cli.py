@@ -1,14 +1,25 @@
-"""The `dropout` command: one subcommand for each stage that a pod can be.
+"""The `dropout` command: the stages that a pod can be, and what people ask at a terminal.
 
-It imports a stage's code when that stage is asked for, so that `dropout --help` answers without loading torch.
+It imports a command's code when that command is asked for, so that `dropout --help` answers without loading torch.
 """
 
 import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-EPILOG = "The operator starts these commands and says what to do in DROPOUT_TASK; they take no further arguments."
+from dropout_api.names import ExitCode
+
+EPILOG = """`dropout train`, and `dropout verify` without a target, are started by the operator, which says what to do in DROPOUT_TASK.
+Exit codes: 0 passed, 1 rejected, 3 undecided, 64 wrong arguments, 69 MLflow does not answer."""
+KEY_HELP = "PEM file of the public keys, of which one must have signed (default: the file that DROPOUT_VERIFYING_KEY names)"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(ExitCode.USAGE, f"{self.prog}: {message}\n")
 
 
 class _Line(logging.Formatter):
@@ -20,25 +31,57 @@ class _Line(logging.Formatter):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one stage and returns its exit code, an `ExitCode` or 128 + signal."""
-    parser = argparse.ArgumentParser(prog="dropout", description="Train a torch model and verify it.", epilog=EPILOG)
-    stages = parser.add_subparsers(dest="stage", metavar="STAGE")
-    stages.add_parser("train", help="train, export in eval mode and upload a candidate")
-    stages.add_parser("verify", help="run the eval-mode gate on a candidate and register what passes")
-    stage = parser.parse_args(arguments).stage
+    """Runs one command and returns its exit code, an `ExitCode` or 128 + signal."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.command == "verify" and not given.target and (given.json or given.key):
+        parser.error("verify: --json and --key need a TARGET")
     _log_to_stderr()
-    match stage:
+    match given.command:
         case "train":
             from dropout_trainer.train.ending import run_stage
 
             return run_stage()
+        case "verify" if given.target:
+            from dropout_trainer.verify.target import main as verify_target
+
+            return verify_target(given.target, given.key, given.json)
         case "verify":
             from dropout_trainer.verify.run import main as verify
 
             return verify()
+        case "audit":
+            from dropout_trainer.verify.audit import Wish
+            from dropout_trainer.verify.audit import main as audit
+
+            return audit(Wish(tuple(given.model), given.key, given.json, given.quarantine, given.limit))
         case _:
             parser.print_help()
             return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="dropout", description="Train a torch model and verify it.", epilog=EPILOG,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("train", help="train, export in eval mode and upload a candidate")
+    verify = commands.add_parser("verify", help="check a registered version against its verdict; without a target, the operator's stage")
+    verify.add_argument("target", nargs="?", metavar="TARGET", help="models:/NAME/VERSION, models:/NAME@ALIAS or a folder")
+    audit = commands.add_parser("audit", help="look at every registered version: gated, unchanged, signed, in eval mode now")
+    audit.add_argument("--model", action="append", default=[], metavar="NAME", help="only this registered model; may be repeated")
+    audit.add_argument("--quarantine", action="store_true", help="take the aliases from every version that fails, and tag it")
+    audit.add_argument("--limit", type=_gib, default=8.0, metavar="GIB", help="most that is downloaded of one version (default: 8)")
+    for command in (verify, audit):
+        command.add_argument("--key", metavar="FILE", help=KEY_HELP)
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _gib(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 2**20:
+        raise argparse.ArgumentTypeError(f"{text} is not a size in GiB")
+    return value
 
 
 def _log_to_stderr() -> None:

@@ -27,7 +27,7 @@ def trainer(wanted: JobSpec | None = None) -> dict[str, Any]:
     return train_job(REF, wanted or spec(), RUN, 1, None, WITH_PASSWORDS)
 
 
-def verifier(wanted: JobSpec | None = None, job: JobRef = REF, settings: Settings | None = None) -> dict[str, Any]:
+def verifier(wanted: JobSpec | None = None, job: JobRef = REF, settings: Any = None) -> dict[str, Any]:
     run = RunRef(id=RUN.id, experiment_id=RUN.experiment_id)
     return verify_job(VerifyTask(job=job, run=run, spec=wanted or spec(), image_id="sha256:abc"), settings or WITH_PASSWORDS)
 

@@ -26,7 +26,7 @@ def preserved() -> Iterator[None]:
 def seed(number: int) -> None:
     """Seeds all three, each differently."""
     torch.default_generator.manual_seed(number)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(number)
     np.random.seed((number + 1) % 2**32)
     random.seed(number + 2)

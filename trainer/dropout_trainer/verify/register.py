@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dropout_api.candidate import PROGRAM, REPORT_PATH
+from dropout_api.binding import STATEMENT
+from dropout_api.candidate import REPORT_PATH
 from dropout_api.names import ExitCode, Tag
+from dropout_api.verdict import Outcome, Verdict, verdict_of
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate.candidate import sha256
+from dropout_trainer.gate.verdict import RefusedError
+from dropout_trainer.verify import binding, fetch, signing
 from dropout_trainer.verify.package import CODE
 from dropout_trainer.verify.patience import error_code, persist
 
-"""Tag of a copy and its version: SHA-256 of the serving code in it, which may be an earlier release's when it is found again."""
+DIFFERS = "CopyDiffers"
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,18 @@ class Order:
     """For the run, the copy and the version; holds UID, RUN_ID and DIGEST, by which they are found again."""
     description: str
     alias: str | None = None
+    keys: tuple[bytes, ...] = ()
+    """Public keys, in PEM, of which one must have signed what MLflow gives back; without any, nothing is signed."""
 
     @property
     def filter(self) -> str:
         """The search by which our own objects are found: same job, same run, same program."""
-        return " and ".join(f"tags.`{tag}` = '{self.tags[tag]}'" for tag in (Tag.UID, Tag.DIGEST, Tag.RUN_ID))
+        return " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in self.identity.items())
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The tags that stay the same when another release verifies the same candidate again."""
+        return {tag.value: self.tags[tag] for tag in (Tag.UID, Tag.DIGEST, Tag.RUN_ID)}
 
 
 def ensure_experiment(client: Any, name: str) -> str:
@@ -86,11 +97,10 @@ def register(client: Any, experiment_id: str, own_run: str, order: Order, build:
     ensure_model(client, order.model)
     version = find_version(client, order)
     if version is None:
-        copy = ensure_copy(client, experiment_id, own_run, order, build)
-        compare(client, f"models:/{copy}", code_tag() | order.tags, folder / "copy")
+        copy = ensure_copy(client, experiment_id, own_run, order, build, folder / "copy")
         version = ensure_version(client, copy, order)
     number = str(version.version)
-    compare(client, f"models:/{order.model}/{number}", version.tags, folder / "version")
+    compare(client, f"models:/{order.model}/{number}", version.tags, order, folder / "version")
     if order.alias:
         move_alias(client, order.model, order.alias, number)
     return number
@@ -114,29 +124,48 @@ def find_version(client: Any, order: Order) -> Any | None:
     return min(found, key=lambda version: int(version.version), default=None)
 
 
-def ensure_copy(client: Any, experiment_id: str, own_run: str, order: Order, build: Callable[[], Path]) -> str:
-    """Id of the logged model that holds our copy with this release's serving code, complete and READY."""
-    code = code_tag()
-    query = f"{order.filter} and tags.`{Tag.CODE_DIGEST}` = '{code[Tag.CODE_DIGEST]}'"
+def ensure_copy(client: Any, experiment_id: str, own_run: str, order: Order, build: Callable[[], Path], folder: Path) -> Any:
+    """The logged model that holds our copy with this release's serving code: compared, tagged with its statement, and only then READY.
+
+    One that is not READY is the ruin of an earlier attempt, and is filled anew as a whole: two builds of one model differ in
+    their times, identifiers and signatures. One that cannot be mended, because it has files of another release, is given up
+    as FAILED, so that the next attempt begins with another.
+    """
+    query = f"{order.filter} and tags.`{Tag.CODE_DIGEST}` = '{code_tag()[Tag.CODE_DIGEST]}'"
 
     def find_or_create() -> Any:
         found = client.search_logged_models([experiment_id], query)
-        complete = [copy for copy in found if str(copy.status) == "READY"]
-        return next(iter(complete or found), None) or client.create_logged_model(experiment_id, order.title, own_run, order.tags | code)
+        ready = [copy for copy in found if str(copy.status) == "READY" and Tag.STATEMENT_DIGEST in copy.tags]
+        pending = [copy for copy in found if str(copy.status) == "PENDING"]
+        return next(iter(ready or pending), None) or client.create_logged_model(
+            experiment_id, order.title, own_run, order.tags | code_tag())
 
     copy = persist(find_or_create)
-    if str(copy.status) != "READY":
-        built = build()
-        persist(lambda: client.log_model_artifacts(copy.model_id, str(built)))
-        persist(lambda: client.finalize_logged_model(copy.model_id, "READY"))
-    return str(copy.model_id)
+    if str(copy.status) == "READY":
+        return copy
+    built = build()
+    tags = order.tags | code_tag() | {Tag.STATEMENT_DIGEST.value: sha256(built / STATEMENT)}
+    persist(lambda: client.log_model_artifacts(copy.model_id, str(built)))
+    try:
+        compare(client, f"models:/{copy.model_id}", tags, order, folder)
+    except StageFailure as failure:
+        if failure.reason == DIFFERS:
+            persist(lambda: client.finalize_logged_model(copy.model_id, "FAILED"))
+        raise
+    persist(lambda: client.set_logged_model_tags(copy.model_id, tags))
+    return persist(lambda: client.finalize_logged_model(copy.model_id, "READY"))
 
 
-def ensure_version(client: Any, copy: str, order: Order) -> Any:
-    """The version made from the copy. Its tags come with it in one request, so no version is ever without them."""
+def ensure_version(client: Any, copy: Any, order: Order) -> Any:
+    """The version made from the copy. Its tags come with it in one request, so no version is ever without them.
+
+    They are the copy's own: an earlier release may have made it, under another version of the gate.
+    """
+    tags = {name: value for name, value in copy.tags.items() if name in set(Tag)}
+
     def step() -> Any:
         return find_version(client, order) or client.create_model_version(
-            order.model, f"models:/{copy}", run_id=order.run_id, tags=order.tags | code_tag(), description=order.description, model_id=copy,
+            order.model, f"models:/{copy.model_id}", run_id=order.run_id, tags=tags, description=order.description, model_id=copy.model_id,
             await_creation_for=30)
 
     created = persist(step)
@@ -151,18 +180,25 @@ def code_tag() -> dict[str, str]:
     return {Tag.CODE_DIGEST: sha256(Path(__file__).with_name(CODE))}
 
 
-def compare(client: Any, uri: str, tags: dict[str, str], folder: Path) -> None:
-    """What MLflow gives back under `uri` is what was checked: program and serving code have the digests in `tags`.
+def compare(client: Any, uri: str, tags: dict[str, str], order: Order, folder: Path) -> None:
+    """What MLflow gives back under `uri` is what was checked: the statement of `tags`, for this order, every file that it names and no
+    other, and a signature where there is a key.
 
     Raises StageFailure CopyDiffers when it is not.
     """
-    from mlflow.artifacts import download_artifacts
-
     folder.mkdir()
-    persist(lambda: download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=client.tracking_uri))
-    for path, expected in ((f"artifacts/{PROGRAM}", tags[Tag.DIGEST]), (CODE, tags[Tag.CODE_DIGEST])):
-        if not (folder / path).is_file() or sha256(folder / path) != expected:
-            raise StageFailure("CopyDiffers", f"{path} of {uri} is not what the gate has passed", ExitCode.TRACKING_UNAVAILABLE)
+    try:
+        fetch.version(uri, folder, client.tracking_uri)
+    except RefusedError as error:
+        raise _differs(uri, error.evidence) from None
+    claim = binding.Claim(order.model, order.run_id, tags | order.identity)
+    checks = [*binding.check(folder, claim), signing.check(folder, order.keys)]
+    if verdict_of(checks) is not Verdict.PASSED:
+        raise _differs(uri, next(check.sentence for check in checks if check.outcome in (Outcome.FAILED, Outcome.COULD_NOT_RUN)))
+
+
+def _differs(uri: str, what: str) -> StageFailure:
+    return StageFailure(DIFFERS, f"{uri} is not what the gate has passed: {what[:600]}", ExitCode.TRACKING_UNAVAILABLE)
 
 
 def move_alias(client: Any, model: str, alias: str, number: str) -> None:

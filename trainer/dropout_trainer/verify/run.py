@@ -21,7 +21,7 @@ from dropout_trainer import stage
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate import gate
 from dropout_trainer.gate.verdict import GATE_VERSION, GateReport, RefusedError, failed
-from dropout_trainer.verify import fetch, package, patience, register, report
+from dropout_trainer.verify import binding, fetch, package, patience, register, report, signing
 
 NO_DIGEST = "none"
 MAX_PLAN = 2000
@@ -33,7 +33,7 @@ def main() -> int:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     try:
         task = stage.read_task(VerifyTask)
-        verdict = verify(task, _client())
+        verdict = verify(task, _client(), signing.of_environment())
     except StageFailure as error:
         return _give_up(error.reason, error.message, error.exit_code)
     except MemoryError:
@@ -46,8 +46,9 @@ def main() -> int:
     return ExitCode.OK
 
 
-def verify(task: VerifyTask, client: Any) -> VerifyReport:
-    """The verdict on the candidate of the run that trained the model; when it passed, the version is registered on return.
+def verify(task: VerifyTask, client: Any, keys: signing.Keys = signing.UNSIGNED) -> VerifyReport:
+    """The verdict on the candidate of the run that trained the model; when it passed, the version is registered on return, signed
+    if there is a key.
 
     Raises StageFailure when the verifier could not do its work.
     """
@@ -58,7 +59,7 @@ def verify(task: VerifyTask, client: Any) -> VerifyReport:
         inspection = _inspect(task, client, candidate)
         print(report.table(inspection.report.checks), flush=True)
         try:
-            return _conclude(task, client, inspection, workspace)
+            return _conclude(task, client, inspection, keys, workspace)
         except StageFailure:
             raise
         except Exception as error:
@@ -91,9 +92,9 @@ def _same_torch(config: CandidateConfig) -> None:
         raise StageFailure("TorchMismatch", message, ExitCode.EXPORT_FAILED)
 
 
-def _conclude(task: VerifyTask, client: Any, inspection: gate.Inspection, workspace: Path) -> VerifyReport:
+def _conclude(task: VerifyTask, client: Any, inspection: gate.Inspection, keys: signing.Keys, workspace: Path) -> VerifyReport:
     found = inspection.report
-    order = _order(task, inspection)
+    order = _order(task, inspection, keys)
     experiment = register.ensure_experiment(client, order.experiment)
     own_run = register.ensure_run(client, experiment, order)
     files = report.write(workspace / "report", task, inspection)
@@ -103,13 +104,8 @@ def _conclude(task: VerifyTask, client: Any, inspection: gate.Inspection, worksp
         report_uri=register.keep_report(client, own_run, files, found.metrics),
     )
     if found.passed:
-        assert inspection.config is not None
-        assert inspection.sha256 is not None
-        config, digest, target = inspection.config, inspection.sha256, workspace / "model"
-
         def build() -> Path:
-            package.build(workspace / "candidate", config, digest, target)
-            return target
+            return _build(task, inspection, keys.private, workspace)
 
         number = register.register(client, experiment, own_run, order, build, workspace)
         verdict = verdict.model_copy(update={
@@ -118,7 +114,19 @@ def _conclude(task: VerifyTask, client: Any, inspection: gate.Inspection, worksp
     return verdict
 
 
-def _order(task: VerifyTask, inspection: gate.Inspection) -> register.Order:
+def _build(task: VerifyTask, inspection: gate.Inspection, private: Path | None, workspace: Path) -> Path:
+    """The folder that becomes the version: model, statement on every file of it, and the signature over all of that."""
+    assert inspection.config is not None
+    assert inspection.sha256 is not None
+    candidate, target = workspace / "candidate", workspace / "model"
+    package.build(candidate, inspection.config, inspection.sha256, target)
+    binding.write(target, binding.state(task, inspection.report, inspection.config, candidate, target))
+    if private:
+        signing.sign(target, private)
+    return target
+
+
+def _order(task: VerifyTask, inspection: gate.Inspection, keys: signing.Keys) -> register.Order:
     job = task.job
     tags = {
         Tag.CLUSTER: job.cluster, Tag.NAMESPACE: job.namespace, Tag.NAME: job.name, Tag.UID: job.uid, Tag.RUN_ID: task.run.id,
@@ -129,7 +137,7 @@ def _order(task: VerifyTask, inspection: gate.Inspection) -> register.Order:
     by = f"run {task.source.id}, verified again by" if task.source else "the training of"
     return register.Order(
         model=task.model_name, experiment=verified_experiment(job.namespace), title=job.name, run_id=task.trained.id,
-        tags={tag.value: value for tag, value in tags.items()}, alias=task.spec.export.alias,
+        tags={tag.value: value for tag, value in tags.items()}, alias=task.spec.export.alias, keys=keys.public,
         description=f"Exported in eval mode by {by} {job.namespace}/{job.name} and passed by gate version {GATE_VERSION}.",
     )
 
