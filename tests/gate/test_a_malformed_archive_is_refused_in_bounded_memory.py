@@ -1,10 +1,8 @@
 """Containers, tensors and texts that are not what torch.export.save writes. Those that carry code are in the file beside this one."""
 
 import io
-import json
 import os
 import resource
-import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 from dropout_testing import archives
-from dropout_testing.archives import FIRST_WEIGHT, FILE, Records, edit_directory, edit_expressions, edit_json, edit_tensor, saved, write
+from dropout_testing.archives import FILE, FIRST_WEIGHT, Records, edit_directory, edit_expressions, edit_json, edit_tensor, saved, write
 
 from dropout_trainer.gate.formats import pt2
+from dropout_trainer.gate.formats.zipfacts import END, END_64, LOCATOR
 from dropout_trainer.gate.programs import load
 from dropout_trainer.gate.verdict import RefusedError
 
@@ -98,12 +97,10 @@ def other_local_name(path: Path, records: Records) -> None:
 
 def hidden_between(path: Path, records: Records) -> None:
     """A record that the directory does not name."""
-    write(path, {**records, "data/weights/weight_99": bytes(64)})
-    content = path.read_bytes()
-    end, count = len(content) - 22, struct.unpack("<H", content[-12:-10])[0] - 1
-    start = content.rindex(b"PK\x01\x02")
-    tail = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, count, count, struct.unpack("<I", content[-10:-6])[0] - (end - start), *struct.unpack("<I", content[-6:-2]), 0)
-    path.write_bytes(content[:start] + tail)
+    content = write(path, {**records, "data/weights/weight_99": bytes(64)}).read_bytes()
+    start, end = content.rindex(b"PK\x01\x02"), len(content) - END.size
+    _, _, _, _, count, size, offset, _ = END.unpack(content[end:])
+    path.write_bytes(content[:start] + END.pack(b"PK\x05\x06", 0, 0, count - 1, count - 1, size - (end - start), offset, 0))
 
 
 def two_ends(path: Path, records: Records) -> None:
@@ -120,9 +117,10 @@ def with_comment(path: Path, records: Records) -> None:
 def end_that_lies(path: Path, records: Records) -> None:
     """A 64-bit end that counts another directory than the short one."""
     content = write(path, records).read_bytes()
-    _, _, _, here, count, size, offset, _ = struct.unpack("<4s4H2IH", content[-22:])
-    large = struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, here + 1, count + 1, size, offset)
-    path.write_bytes(content[:-22] + large + struct.pack("<4sIQI", b"PK\x06\x07", 0, len(content) - 22, 1) + content[-22:])
+    end = len(content) - END.size
+    _, _, _, here, count, size, offset, _ = END.unpack(content[end:])
+    large = END_64.pack(b"PK\x06\x06", 44, 45, 45, 0, 0, here + 1, count + 1, size, offset)
+    path.write_bytes(content[:end] + large + LOCATOR.pack(b"PK\x06\x07", 0, end, 1) + content[end:])
 
 
 def two_roots(path: Path, records: Records) -> None:
@@ -298,6 +296,12 @@ def test_as_one_without(name: str, records: Records, tmp_path: Path) -> None:
     assert "no record" in refusal(make, records, tmp_path)
 
 
-def test_while_what_is_said_twice_alike_is_no_lie(records: Records, tmp_path: Path) -> None:
-    assert json.loads(records[pt2.PROGRAM])
+def test_while_the_same_records_unchanged_are_loaded(records: Records, tmp_path: Path) -> None:
     assert load(write(tmp_path / FILE, records))
+
+
+@pytest.mark.parametrize("guard", ["L['x'].size()[0] ** 2 <= 99", "4 * L['x'].size()[0] >= 8", "L['x']['y'][0].stride()[1] == 1"])
+def test_and_so_are_guards_that_torch_writes(guard: str, records: Records, tmp_path: Path) -> None:
+    with_json(guards_code=[guard])(tmp_path / FILE, dict(records))
+
+    assert load(tmp_path / FILE)

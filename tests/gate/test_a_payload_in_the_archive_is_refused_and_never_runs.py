@@ -172,7 +172,8 @@ def node_name(records: Records, target: Path) -> None:
 
 
 def argument_names(records: Records, target: Path) -> None:
-    edit_json(records, lambda program: program["graph_module"]["module_call_graph"][0]["signature"].update(forward_arg_names=["x=print(1)"]))
+    names = {"forward_arg_names": ["x=print(1)"]}
+    edit_json(records, lambda program: program["graph_module"]["module_call_graph"][0]["signature"].update(names))
 
 
 def attribute_name(records: Records, target: Path) -> None:
@@ -239,6 +240,11 @@ def other_case(records: Records, target: Path) -> None:
     records["models/MODEL.json"] = b"{}"
 
 
+STRANGERS = (
+    "torch.ops.load_library", "torch.ops.aten.save.default", "torch.ops.mine.evil.default", "torch.utils.cpp_extension.load_inline",
+    "torch.ops.higher_order.triton_kernel_wrapper_functional", "_operator.attrgetter", "_operator.methodcaller",
+    "math.__loader__.load_module", "#mine.evil",
+)
 EDITS: list[tuple[Edit, str]] = [
     (pickled_sample_inputs, "data/sample_inputs/model.pt"), (pickled_keyword_inputs, "data/sample_inputs/model.pt"),
     (greedy_sample_inputs, "bytearray"), (pickled_weight, "is pickled"), (pickled_constant, "is pickled"), (custom_object, "custom_obj_0"),
@@ -247,9 +253,7 @@ EDITS: list[tuple[Edit, str]] = [
     (guard, "guards_code"), (guard_that_looks_up, "guards_code"), (guard_of_two_lines, "guards_code"), (guard_that_binds, "guards_code"),
     (guard_with_lambda, "guards_code"), (expression, "expr_str"), (hint, "expr_str"), (attribute_of_symbol, "expr_str"),
     (range_that_is_code, "no symbol"), (call_target, "torch.hub.load"), (file_operator, "from_file"),
-    *((node_target(name), "no operator of torch") for name in (
-        "torch.ops.load_library", "torch.ops.aten.save.default", "torch.ops.mine.evil.default", "torch.ops.higher_order.triton_kernel_wrapper_functional",
-        "torch.utils.cpp_extension.load_inline", "_operator.attrgetter", "_operator.methodcaller", "math.__loader__.load_module", "#mine.evil")),
+    *((node_target(name), "no operator of torch") for name in STRANGERS),
     (node_name, "name holds"), (placeholder_name, "name holds"), (argument_names, "forward_arg_names"), (attribute_name, "parameter_name"),
     (module_name, "fqn"), (graph_in_argument, "torch.hub.load"), (object_in_argument, "as_custom_obj"), (nested_in_metadata, "as_operator"),
     (tree_that_imports, "out_spec"), (tree_of_a_named_tuple, "in_spec"), (library, "compiled code"), (kernel, "compiled code"),

@@ -6,13 +6,19 @@ Each payload tries something and says how it went by raising; what it would have
 import json
 import os
 import pickle
+import shutil
 import socket
+import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+import mlflow.pyfunc
 import mlflow.pytorch
 import numpy
 import pytest
@@ -21,7 +27,8 @@ from dropout_testing import zoo
 from torch import Tensor, nn
 
 from dropout_api.verdict import Basis, Outcome, Verdict
-from dropout_trainer.gate import sandbox
+from dropout_trainer.gate import cage, sandbox
+from dropout_trainer.gate.cage import Spec
 from dropout_trainer.gate.local import Options, judge_program
 from dropout_trainer.gate.sandbox import Limits
 from dropout_trainer.gate.verdict import GateReport, RefusedError
@@ -256,6 +263,52 @@ def test_an_mlflow_folder_brings_its_own_code_and_example(tmp_path: Path, monkey
 
     assert report.passed, report.message
     assert found_in(report)["positive_control"] is Outcome.PASSED
+
+
+class Predicts(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        return self.net(torch.as_tensor(model_input)).detach().numpy()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_so_does_one_with_a_python_model_around_the_module(tmp_path: Path, example: Path) -> None:
+    # pickled by value, as from a notebook: the class is nowhere on a module path
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    mlflow.pyfunc.save_model(tmp_path / "model", python_model=Predicts(nn.Sequential(AlwaysDropped())))
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+    report = sandbox.judge(tmp_path / "model", Options(), example)
+
+    assert report.verdict is Verdict.FAILED
+    assert "aten.dropout" in report.message
+
+
+def test_a_user_without_rights_gets_the_same_cage(tmp_path: Path) -> None:
+    python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
+    if python is None:
+        pytest.skip("no Python that others than root may run")
+    status = os.pipe()
+    root = Path(tempfile.mkdtemp())
+    os.chown(root, 1000, 1000)
+    command = ["/bin/sh", "-c", "id -u; echo x > /usr/x || echo x > /scratch/x && grep -c : /proc/net/dev; ls /"]
+    readable = {path: path for path in ("/bin", "/lib", "/lib64", "/usr") if Path(path).exists()}
+    spec = Spec(command, {"PATH": "/usr/bin:/bin"}, readable, str(root), status[1], status[1], 1 << 30, 1 << 20, 10, 1 << 20, 20)
+
+    source = Path(cage.__file__).read_text()
+    done = subprocess.run([python, "-I", "-c", source, json.dumps(asdict(spec))], user=1000, group=1000, extra_groups=[], env={},
+                          pass_fds=status[1:], capture_output=True, text=True, check=True, cwd="/")
+
+    said = os.read(status[0], 1000).decode()
+    for descriptor in status:
+        os.close(descriptor)
+    root.rmdir()
+    if "unshare" in said:
+        pytest.skip(f"this machine lets root alone make a cage ({said})")
+    assert said == '{"exit": 0}'
+    assert done.stdout.split() == ["65534", "1", *sorted({"dev", "proc", "scratch", *(path[1:] for path in readable)})]
 
 
 def test_without_an_example_it_is_said_how_to_give_one(tmp_path: Path) -> None:

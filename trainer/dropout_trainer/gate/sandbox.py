@@ -276,7 +276,7 @@ def _printable(text: str) -> str:
     return "".join(sign if sign == "\n" or unicodedata.category(sign) not in ("Cc", "Cf", "Cs") else "?" for sign in text)
 
 
-def _last(output: bytes) -> str:
+def _last(output: bytearray) -> str:
     return _printable(" ".join(output.decode(errors="replace").split())[-600:]) or "none"
 
 

@@ -17,6 +17,8 @@ from dropout_trainer.gate.inputs import Call
 from dropout_trainer.gate.local import as_call
 from dropout_trainer.gate.verdict import RefusedError
 
+OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""The number, pickled, with which torch.save began before it wrote zip archives."""
 HOW = "save the whole module with torch.save, torch.jit.save or mlflow.pytorch.log_model"
 
 
@@ -55,12 +57,13 @@ def _in_file(path: Path, pickle_module: Any = pickle) -> Any:
         with zipfile.ZipFile(path) as archive:
             scripted = any(name.split("/", 1)[-1] == "constants.pkl" for name in archive.namelist())
         if scripted:
-            return torch.jit.load(str(path), map_location="cpu")
+            return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=pickle_module)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=pickle_module)
-    except (pickle.UnpicklingError, RuntimeError):  # not written by torch.save
-        return pickle.loads(path.read_bytes())  # noqa: S301 - this is what the cage is for
+    with path.open("rb") as file:
+        if file.read(len(OLD_TORCH)) != OLD_TORCH:
+            file.seek(0)
+            return pickle.load(file)  # noqa: S301 - this is what the cage is for
+    return torch.load(path, map_location="cpu", weights_only=False, pickle_module=pickle_module)
 
 
 def _mlmodel(folder: Path) -> dict[str, Any]:

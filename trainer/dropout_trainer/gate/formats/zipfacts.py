@@ -12,7 +12,7 @@ import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from dropout_trainer.gate.verdict import RefusedError
 
@@ -90,7 +90,7 @@ def _check_size(directory: Directory, title: str) -> None:
         raise RefusedError(f"{title} holds {directory.records} records; 1 to {MAX_RECORDS} are accepted", REMEDY)
 
 
-def _unpack(file: IO[bytes], layout: struct.Struct, offset: int) -> tuple[bytes | int, ...] | list[int]:
+def _unpack(file: IO[bytes], layout: struct.Struct, offset: int) -> tuple[Any, ...]:
     if offset < 0:
         raise ValueError("it is too short")
     file.seek(offset)
@@ -127,8 +127,8 @@ def _check_layout(file: IO[bytes], infos: list[zipfile.ZipInfo], directory: Dire
 def _end_of(file: IO[bytes], info: zipfile.ZipInfo) -> int:
     """Where the record ends, whose own header must say what the directory says."""
     signature, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _unpack(file, LOCAL, info.header_offset)
-    name = file.read(int(name_length))
-    deferred = bool(int(flags) & IN_DESCRIPTOR)
+    name = file.read(name_length)
+    deferred = bool(flags & IN_DESCRIPTOR)
     wide = info.file_size >= 2**32 - 1
     # torch writes long descriptors after records that begin beyond 4 GiB, too
     descriptor = struct.Struct("<4sI2Q" if wide or info.header_offset >= 2**32 - 1 else "<4s3I")
@@ -137,7 +137,7 @@ def _end_of(file: IO[bytes], info: zipfile.ZipInfo) -> int:
         raise ValueError(f"record {info.filename[:80]!r} and its directory disagree")
     if (crc, packed, size) != facts and not (deferred and (crc, packed, size) == (0, 0, 0)):
         raise ValueError(f"record {info.filename[:80]!r} and its directory disagree about its size")
-    end = info.header_offset + LOCAL.size + int(name_length) + int(extra_length) + info.file_size
+    end = info.header_offset + LOCAL.size + name_length + extra_length + info.file_size
     if not deferred:
         return end
     if _unpack(file, descriptor, end) != (DESCRIPTOR, info.CRC, info.file_size, info.file_size):
