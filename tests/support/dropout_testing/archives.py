@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dropout_testing import zoo
 
 from dropout_api.candidate import PROGRAM as FILE
+from dropout_testing import zoo
 from dropout_trainer.gate.formats import pt2
 
 Records = dict[str, bytes]

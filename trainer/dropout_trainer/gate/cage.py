@@ -93,7 +93,8 @@ def _separate() -> None:
     """Leaves the namespaces of the host; others than root need one of users for that, in which they are nobody."""
     user, group = os.geteuid(), os.getegid()
     if user == 0:
-        return _checked(libc.unshare(NAMESPACES), "unshare as root")
+        _checked(libc.unshare(NAMESPACES), "unshare as root")
+        return
     _checked(libc.unshare(CLONE_NEWUSER | NAMESPACES), "unshare with a user namespace")
     for name, line in (("setgroups", "deny"), ("uid_map", f"{NOBODY} {user} 1"), ("gid_map", f"{NOBODY} {group} 1")):
         Path("/proc/self", name).write_text(line)
@@ -148,7 +149,7 @@ def _build_view(spec: Spec) -> None:
         _show(host, spec.root + inside)
     for name in ("null", "zero", "random", "urandom"):
         _show(f"/dev/{name}", f"{spec.root}/dev/{name}", device=True)
-    for folder, size in ((SCRATCH, spec.scratch_bytes), ("/dev/shm", spec.scratch_bytes // 8)):
+    for folder, size in ((SCRATCH, spec.scratch_bytes), ("/dev/shm", spec.scratch_bytes // 8)):  # noqa: S108 - the cage's own
         os.makedirs(spec.root + folder)
         _mount("tmpfs", spec.root + folder, "tmpfs", MS_NOSUID | MS_NODEV, f"size={size},mode=1777")
     os.mkdir(f"{spec.root}/proc")
@@ -185,7 +186,7 @@ def _become(spec: Spec, outside: int) -> None:
         _limit(spec)
         _drop_rights(outside)
         os.set_inheritable(spec.answer, True)
-        os.execve(spec.command[0], spec.command, spec.environment)
+        os.execve(spec.command[0], spec.command, spec.environment)  # noqa: S606 - no shell is the point
     except OSError as error:
         _say(spec, refused=str(error))
     finally:

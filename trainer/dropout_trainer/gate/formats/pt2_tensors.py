@@ -23,8 +23,9 @@ MAX_VIEW_BYTES = 64 << 20
 """Of a tensor that is larger than its record, as one that was expanded."""
 MAX_PICKLE_BYTES = 1 << 20
 STRIDED = 7
-GLOBALS = re.compile(r"torch._utils _rebuild_(tensor_v2|tensor_v3|parameter)|collections OrderedDict|torch \w+Storage|torch.storage UntypedStorage"
-                     r"|torch (Size|device|u?int\d+|bfloat16|float\d+\w*|complex\d+|bool)|torch.serialization _get_layout|__builtin__ (set|complex)")
+GLOBALS = re.compile(
+    r"torch._utils _rebuild_(tensor_v2|tensor_v3|parameter)|torch \w+Storage|torch.storage UntypedStorage|torch.serialization _get_layout"
+    r"|torch (Size|device|u?int\d+|bfloat16|float\d+\w*|complex\d+|bool)|collections OrderedDict|__builtin__ (set|complex)")
 INDIRECT = re.compile(r"STACK_GLOBAL|INST|OBJ|NEWOBJ\w*|EXT\d|BUILD|PERSID|\w*BUFFER\w*")
 PLAIN = "use plain tensors as example inputs"
 
@@ -55,11 +56,13 @@ def _check_tensor(name: str, meta: Any, size: int) -> None:
     except (KeyError, TypeError, ValueError):
         raise RefusedError(f"tensor {name[:80]!r} has no readable sizes", REMEDY) from None
     if device != "cpu" or layout != STRIDED:
-        raise RefusedError(f"tensor {name[:80]!r} lies on {str(device)[:20]!r} or is not dense", "export on the CPU: a program's device is fixed")
+        raise RefusedError(f"tensor {name[:80]!r} lies on {str(device)[:20]!r} or is not dense",
+                           "export on the CPU: a program's device is fixed")
     whole = width * math.prod(sizes)
     # an empty record makes torch allocate what the metadata says
-    reach = width * (offset + 1 + sum((length - 1) * stride for length, stride in zip(sizes, strides, strict=False))) if 0 not in sizes else 0
-    if len(sizes) != len(strides) or size % width or reach > size or size > MAX_TENSOR_BYTES or whole > max(size, MAX_VIEW_BYTES):
+    last = offset + sum((length - 1) * stride for length, stride in zip(sizes, strides, strict=False))
+    beyond = 0 not in sizes and width * (last + 1) > size
+    if len(sizes) != len(strides) or size % width or beyond or size > MAX_TENSOR_BYTES or whole > max(size, MAX_VIEW_BYTES):
         raise RefusedError(f"tensor {name[:80]!r} of sizes {sizes[:8]}, strides {strides[:8]} and offset {offset} has {size} bytes", REMEDY)
 
 

@@ -78,7 +78,8 @@ def _directory(file: IO[bytes]) -> Directory:
             raise ValueError("the 64-bit end of its directory is not where it must be")
         here, records, length, offset = large[6:]
         # each number is told twice, the second time with all bits set where it does not fit
-        if any(short not in (long, full) for short, long, full in zip(told, large[6:], (0xFFFF, 0xFFFF, 2**32 - 1, 2**32 - 1), strict=True)):
+        full = (0xFFFF, 0xFFFF, 2**32 - 1, 2**32 - 1)
+        if any(short not in (long, most) for short, long, most in zip(told, large[6:], full, strict=True)):
             raise ValueError("its two ends tell different numbers")
     if (disk, first_disk) != (0, 0) or here != records or offset + length != end:
         raise ValueError("there are bytes between its directory and its end")
@@ -137,7 +138,7 @@ def _end_of(file: IO[bytes], info: zipfile.ZipInfo) -> int:
         raise ValueError(f"record {info.filename[:80]!r} and its directory disagree")
     if (crc, packed, size) != facts and not (deferred and (crc, packed, size) == (0, 0, 0)):
         raise ValueError(f"record {info.filename[:80]!r} and its directory disagree about its size")
-    end = info.header_offset + LOCAL.size + name_length + extra_length + info.file_size
+    end: int = info.header_offset + LOCAL.size + name_length + extra_length + info.file_size
     if not deferred:
         return end
     if _unpack(file, descriptor, end) != (DESCRIPTOR, info.CRC, info.file_size, info.file_size):
