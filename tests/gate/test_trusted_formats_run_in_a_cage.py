@@ -25,7 +25,7 @@ from dropout_testing import zoo
 from torch import Tensor, nn
 
 from dropout_api.verdict import Basis, Outcome, Verdict
-from dropout_trainer.gate import cage, sandbox
+from dropout_trainer.gate import cage, caged, sandbox
 from dropout_trainer.gate.cage import Spec
 from dropout_trainer.gate.caged import Limits
 from dropout_trainer.gate.local import Options, judge_program
@@ -302,7 +302,7 @@ def test_a_user_without_rights_gets_the_same_cage(tmp_path: Path) -> None:
     root.rmdir()
     if "unshare" in said:
         pytest.skip(f"this machine lets root alone make a cage ({said})")
-    assert said == '{"exit": 0}'
+    assert json.loads(said) == {"exit": 0}
     assert done.stdout.split() == ["65534", "1", *sorted({"dev", "proc", "scratch", *(path[1:] for path in readable)})]
 
 
@@ -340,6 +340,13 @@ def test_where_nothing_can_be_caged_nothing_is_run(tmp_path: Path, monkeypatch: 
 
     assert report.verdict is Verdict.COULD_NOT_RUN
     assert "was not run" in report.message
+
+
+def test_nor_where_python_cannot_start_in_the_cage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(sound(), tmp_path / "module.pt")
+    monkeypatch.setattr(caged, "_readable", lambda: [path for path in caged.SYSTEM if path != "/usr" and os.path.exists(path)])
+
+    assert "No such file" in sandbox.judge(tmp_path / "module.pt").message
 
 
 def test_without_trust_nothing_of_a_pickle_runs(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Spec:
     answer: int
     """Descriptor to which the command may write."""
     status: int
-    """Descriptor to which the cage says how it went. The command does not have it."""
+    """Descriptor to which the cage says how it went, a JSON object a line. The command does not have it."""
     memory_bytes: int
     """Of each process by address space, and of all together by what is resident."""
     scratch_bytes: int
@@ -76,7 +76,7 @@ def main(spec: Spec) -> int:
 
 
 def _say(spec: Spec, **what: Any) -> int:
-    os.write(spec.status, json.dumps(what).encode())
+    os.write(spec.status, json.dumps(what).encode() + b"\n")
     return 0
 
 

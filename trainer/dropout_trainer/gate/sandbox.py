@@ -57,7 +57,7 @@ def _ask(path: Path, options: Options, example: Path | None, limits: Limits) -> 
 
 def _answer(heard: Heard, token: str, limits: Limits) -> Any:
     """The report in the answer; RefusedError says why there is none."""
-    status = json.loads(heard.status or b"{}")
+    status = {key: value for line in heard.status.splitlines() for key, value in json.loads(line).items()}
     if "refused" in status:
         raise _no_cage(status["refused"])
     if trouble := heard.cut_off or _trouble(status, limits):
