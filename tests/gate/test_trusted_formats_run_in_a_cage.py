@@ -271,7 +271,7 @@ def test_so_is_the_one_module_in_a_python_model(tmp_path: Path, example: Path) -
         def __init__(self, net: nn.Module) -> None:
             self.net = net
 
-        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
             return self.net(torch.as_tensor(model_input)).detach().numpy()
 
     mlflow.pyfunc.save_model(tmp_path / "model", python_model=Predicts(sound()))
