@@ -113,7 +113,7 @@ def _calls(model: nn.Module, inputs: Inputs) -> list[tuple[str, Call]]:
     calls: dict[str, Call] = {}
     hooks = []
     for path, module in model.named_modules():
-        if type(module).__module__.startswith("torch.nn."):
+        if type(module).__module__.startswith(("torch.nn.", "torch.jit.")):
             continue
 
         def keep(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:

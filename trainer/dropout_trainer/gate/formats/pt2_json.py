@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from torch._export.serde.schema import SCHEMA_VERSION
+
 from dropout_trainer.gate.verdict import RefusedError
 
 REMEDY = "export with torch.export.export and save the program unchanged"
@@ -37,14 +39,46 @@ FILES = re.compile(r"torch\.ops\.\w+\.(from_file|_?save|_?load)(\.|$)")
 NAMES = ("name", "as_name")
 ATTRIBUTES = ("parameter_name", "buffer_name", "tensor_constant_name", "user_input_name", "fqn")
 OBJECTS = ("as_custom_obj", "class_fqn", "custom_obj_name", "as_operator")
-SYMBOL = re.compile(r"[a-z]+\d{1,9}")
+# torch counts up to the number of each of them
+SYMBOL = re.compile(r"[a-z]+\d{1,5}")
+POWERS = frozenset(("Pow", "PowByNatural", "FloatPow", "LShift"))
+MAX_POWERS, MAX_EXPONENT, MAX_PRECISION = 4, 8, 128
+"""sympy computes a power of numbers when it reads it, and a number in as many digits as it is told."""
+MAX_CONTAINERS = 1 << 20
+MAX_NUMBER = 2**64
 BUILT_IN_TREES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
+
+
+def parse(content: bytes, name: str) -> Any:
+    """The JSON in record `name`, read as strictly as two parsers agree on: one value for a key, no number that is none."""
+    try:
+        text = content.decode()
+        if text.count("{") + text.count("[") > MAX_CONTAINERS:
+            raise RefusedError(f"record {name} has more than {MAX_CONTAINERS} objects and lists", "export a smaller program")
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(f"record {name} is not JSON ({str(error)[:120]})", REMEDY) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a key is there twice")
+    return table
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number")
 
 
 def check_program(program: Any) -> None:
     """Raises RefusedError, quoting the string, when a part of the parsed model.json could run as code."""
     if not isinstance(program, dict) or not isinstance(program.get("graph_module"), dict):
         raise RefusedError("models/model.json is not an exported program", REMEDY)
+    version = program.get("schema_version")
+    if not isinstance(version, dict) or version.get("major") != SCHEMA_VERSION[0]:
+        raise RefusedError(f"models/model.json has the schema version {str(version)[:80]}; this torch reads {SCHEMA_VERSION[0]}",
+                           "export with the torch version of the verifier's image")
     ranges = program.get("range_constraints")
     if not isinstance(ranges, dict) or not all(SYMBOL.fullmatch(name) for name in ranges):
         raise RefusedError("models/model.json: range_constraints has a name that is no symbol", REMEDY)
@@ -68,6 +102,8 @@ def _walk(value: Any, key: str) -> None:
             _walk(item, key)
     elif isinstance(value, str):
         RULES.get(key, _anything)(value, key)
+    elif isinstance(value, int) and abs(value) >= MAX_NUMBER:
+        raise RefusedError(f"models/model.json: {key[:40]} holds a number of {value.bit_length()} bits", REMEDY)
 
 
 def _is_texts(value: Any) -> bool:
@@ -99,8 +135,30 @@ def _expression(text: str, key: str) -> None:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise _code(key, text) from None
-    if not all(_harmless(node) for node in ast.walk(tree)):
+    nodes = list(ast.walk(tree))
+    # elsewhere a text could be repeated for ever
+    names = {id(part) for node in nodes for part in _places_of_texts(node)}
+    texts = {id(node) for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    if texts - names or not all(_harmless(node) for node in nodes) or sum(map(_is_power, nodes)) > MAX_POWERS:
         raise _code(key, text)
+
+
+def _places_of_texts(node: ast.AST) -> list[ast.expr]:
+    match node:
+        case ast.Call(func=ast.Name(), args=arguments):
+            return arguments
+        case ast.Subscript(value=ast.Name(id="L") | ast.Subscript(), slice=place):
+            return [place]
+    return []
+
+
+def _is_power(node: ast.AST) -> bool:
+    match node:
+        case ast.BinOp(op=ast.Pow()):
+            return True
+        case ast.Call(func=ast.Name(id=name)):
+            return name in POWERS
+    return False
 
 
 def _harmless(node: ast.AST) -> bool:
@@ -109,20 +167,37 @@ def _harmless(node: ast.AST) -> bool:
             return name in SYMPY or name in ("L", "args", "math") or bool(SYMBOL.fullmatch(name))
         case ast.Attribute(value=value, attr=name):
             return name in MEMBERS or (isinstance(value, ast.Name) and value.id == "math" and name in ("inf", "nan", "isnan"))
-        case ast.Call(func=ast.Name(id=name)):
-            return name in SYMPY
+        case ast.Call(func=ast.Name(id=name), args=arguments):
+            small = len(arguments) == 2 and _is_small(arguments[1]) if name in POWERS else name != "Float" or len(arguments) == 1
+            return name in SYMPY and small
         case ast.Call(func=ast.Attribute()):
             return True
         case ast.Constant(value=str(text)):
-            return bool(IDENTIFIER.fullmatch(text) or re.fullmatch(r"-?[0-9.e+-]{1,32}", text))
+            return bool(IDENTIFIER.fullmatch(text) or re.fullmatch(r"-?[0-9.]{1,24}(e[+-]?\d{1,3})?", text))
         case ast.Constant(value=value):
-            return value is None or (isinstance(value, bool | int | float) and abs(value) < 2**64)
+            return value is None or (isinstance(value, bool | int | float) and abs(value) < MAX_NUMBER)
+        case ast.keyword(value=value):
+            return isinstance(value, ast.Constant) and isinstance(value.value, int) and abs(value.value) <= MAX_PRECISION
+        case ast.BinOp(op=ast.Pow(), right=right):
+            return _is_small(right)
         case ast.BinOp(op=operator):
-            return not isinstance(operator, ast.Pow | ast.LShift)
-        case ast.Expression() | ast.Subscript() | ast.Compare() | ast.BoolOp() | ast.UnaryOp() | ast.Tuple() | ast.keyword():
+            return not isinstance(operator, ast.LShift)
+        case ast.Expression() | ast.Subscript() | ast.Compare() | ast.BoolOp() | ast.UnaryOp():
             return True
         case _:
             return isinstance(node, ast.expr_context | ast.operator | ast.cmpop | ast.boolop | ast.unaryop)
+
+
+def _is_small(node: ast.expr) -> bool:
+    """Whether this exponent is a small number, in sympy's words or Python's."""
+    match node:
+        case ast.Call(func=ast.Name(id="Integer" | "Rational" | "Float"), args=arguments):
+            return all(_is_small(argument) for argument in arguments)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return _is_small(operand)
+        case ast.Constant(value=value):
+            return isinstance(value, int | float) and abs(value) <= MAX_EXPONENT
+    return False
 
 
 def _tree(text: str, key: str) -> None:
