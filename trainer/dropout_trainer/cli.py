@@ -7,8 +7,18 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-EPILOG = "The operator starts these commands and says what to do in DROPOUT_TASK; they take no further arguments."
+from dropout_api.names import ExitCode
+from dropout_trainer.check import arguments as check_arguments
+
+EPILOG = "The operator starts train and verify, and says what to do in DROPOUT_TASK; they take no further arguments."
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(ExitCode.USAGE, f"{self.prog}: {message}\n")
 
 
 class _Line(logging.Formatter):
@@ -21,13 +31,14 @@ class _Line(logging.Formatter):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one stage and returns its exit code, an `ExitCode` or 128 + signal."""
-    parser = argparse.ArgumentParser(prog="dropout", description="Train a torch model and verify it.", epilog=EPILOG)
+    parser = _Parser(prog="dropout", description="Train a torch model and verify it.", epilog=EPILOG)
     stages = parser.add_subparsers(dest="stage", metavar="STAGE")
     stages.add_parser("train", help="train, export in eval mode and upload a candidate")
     stages.add_parser("verify", help="run the eval-mode gate on a candidate and register what passes")
-    stage = parser.parse_args(arguments).stage
+    check_arguments.add_to(stages)
+    given = parser.parse_args(arguments)
     _log_to_stderr()
-    match stage:
+    match given.stage:
         case "train":
             from dropout_trainer.train.ending import run_stage
 
@@ -36,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from dropout_trainer.verify.run import main as verify
 
             return verify()
+        case "check":
+            from dropout_trainer.check.command import run as check
+
+            return check(check_arguments.Asked.of(given))
         case _:
             parser.print_help()
             return 0
