@@ -15,8 +15,7 @@ TARGET is {ACCEPTED}.
 
 A callable takes no arguments and returns a torch.nn.Module, or a pair (module, example inputs); the current directory is on
 its import path. An example is a tensor, a tuple of arguments, or a dictionary of keyword arguments. In a file, the names
-arr_0, arr_1, … stand for arguments by place, as numpy.savez writes them, others for keyword arguments, and a single one for
-the first argument. Without an example the model's own example_input_array or dummy_inputs is tried.
+arr_0, arr_1, … stand for arguments by place, as numpy.savez writes them, others for keyword arguments. Without an example the model's own example_input_array or dummy_inputs is tried.
 
 Files are read without running anything that lies in them, but for pickles and TorchScript, which need --trust.
 """

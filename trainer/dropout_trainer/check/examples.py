@@ -17,7 +17,7 @@ from dropout_trainer.check.usercode import REFERENCE, border, find, missing, usa
 from dropout_trainer.gate.inputs import Call
 from dropout_trainer.gate.local import as_call
 
-PLACE = re.compile(r"arr_(\d{1,3})")
+PLACE = re.compile(r"ar[rg]_(\d{1,3})")
 HOW = "let the callable return a pair (module, example inputs), or say --example package.module:callable, FILE.npz or FILE.safetensors"
 OWN = ("example_input_array", "dummy_inputs")
 """Where Lightning's and Hugging Face's modules keep theirs."""
@@ -48,8 +48,6 @@ def from_file(path: Path) -> Call:
     arrays = readers[path.suffix](path)
     if not arrays:
         raise usage(f"--example {path}: the file holds no arrays")
-    if len(arrays) == 1:
-        return Call(args=tuple(arrays.values()))
     places = {int(match[1]): value for name, value in arrays.items() if (match := PLACE.fullmatch(name))}
     if sorted(places) != list(range(len(places))):
         raise usage(f"--example {path}: arguments by place must be arr_0, arr_1, … without a gap")

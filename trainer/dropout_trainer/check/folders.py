@@ -1,40 +1,28 @@
-"""Folders that hold a model: a training pod's candidate, and a model as MLflow saves it, in a folder or behind a URI."""
+"""Models as MLflow saves them, in a folder or behind a URI. Only the description is read here; nothing is loaded."""
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dropout_api.candidate import MANIFEST
 from dropout_api.names import ExitCode
-from dropout_trainer.check.arguments import ACCEPTED, Asked
-from dropout_trainer.check.usercode import missing, usage
+from dropout_api.verdict import CheckResult
+from dropout_trainer.check.usercode import missing
 from dropout_trainer.errors import StageFailure
-from dropout_trainer.gate.gate import inspect
-from dropout_trainer.gate.verdict import GateReport, could_not_run, not_applicable
+from dropout_trainer.gate.verdict import RefusedError, not_applicable
 from dropout_trainer.verify.patience import configure, error_code, persist
 
 ML_MODEL = "MLmodel"
 MAX_ML_MODEL_BYTES = 1 << 20
-KINDS = (".pt2", ".onnx", ".pth", ".pt", ".pkl")
-"""Kinds of files that hold a model, those that are read without running anything first."""
+PROGRAMS = (".pt2", ".onnx")
+PICKLES = (".pth", ".pt", ".pkl")
 PATIENCE_SECONDS = 15.0
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 """MLflow's words for what it does not have."""
-OfPath = Callable[[Path, Asked], GateReport]
-
-
-def judge(folder: Path, asked: Asked, of_path: OfPath) -> GateReport:
-    """Raises StageFailure Usage for a folder that is neither."""
-    if (folder / MANIFEST).is_file():
-        return inspect(folder).report
-    if (folder / ML_MODEL).is_file():
-        return _saved(folder, asked, of_path)
-    raise usage(f"{folder} is a folder with neither {MANIFEST} nor {ML_MODEL}. What can be checked is {ACCEPTED}")
 
 
 @contextmanager
@@ -58,52 +46,51 @@ def downloaded(uri: str) -> Iterator[Path]:
         yield Path(path)
 
 
-def _saved(folder: Path, asked: Asked, of_path: OfPath) -> GateReport:
-    about = _about(folder / ML_MODEL)
-    found = _programs(folder, about)
-    if len(found) != 1:
-        return GateReport(checks=[_undecided(folder, found)])
-    report = of_path(found[0], asked)
-    wrapper = _wrapper(about)
-    if not wrapper:
-        return report
-    what = f"{found[0].relative_to(folder)} was judged; the python code that MLflow serves it with ({wrapper}) was neither run nor judged"
-    return report.model_copy(update={"checks": [*report.checks, not_applicable("serving_code", what)]})
+def model_in(folder: Path) -> tuple[Path, list[CheckResult]]:
+    """The one file that holds the model, and what is to be said of the code around it.
+
+    A program comes before a pickle of the same model. Raises RefusedError when there is none, or more than one.
+    """
+    flavors = _flavors(folder / ML_MODEL)
+    found = _files(folder, flavors)
+    if not found:
+        raise RefusedError("the model's folder holds no torch or ONNX model", "log the model with mlflow.pytorch, or check its file")
+    if len(found) > 1:
+        names = ", ".join(str(path.relative_to(folder)) for path in found[:8])
+        raise RefusedError(f"the model's folder holds several: {names}", "name one of these files as the target")
+    code = _code(flavors)
+    if not code:
+        return found[0], []
+    judged = found[0].relative_to(folder)
+    what = f"{judged} was judged; the python code that MLflow serves it with ({code}) was neither run nor judged"
+    return found[0], [not_applicable("serving_code", what)]
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _flavors(path: Path) -> dict[str, Any]:
     try:
         about = yaml.safe_load(path.read_bytes()) if path.stat().st_size <= MAX_ML_MODEL_BYTES else None
     except (yaml.YAMLError, RecursionError, ValueError):
         about = None
     flavors = about.get("flavors") if isinstance(about, dict) else None
     if not isinstance(flavors, dict):
-        raise usage(f"{path} is no description of a model as MLflow writes it")
+        raise RefusedError(f"{ML_MODEL} is no description of a model as MLflow writes it", "log the model with MLflow again")
     return {str(name): flavor if isinstance(flavor, dict) else {} for name, flavor in flavors.items()}
 
 
-def _programs(folder: Path, about: dict[str, Any]) -> list[Path]:
-    """The files that hold the model: of the first kind that is there, or the one that the gate's own versions name as their program."""
+def _files(folder: Path, flavors: dict[str, Any]) -> list[Path]:
+    """What the gate's own versions name as their program, else every file of the first kind that is there; never through a link."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     try:
-        named = folder / about["python_function"]["artifacts"]["program"]["path"]
+        named = folder / flavors["python_function"]["artifacts"]["program"]["path"]
     except (KeyError, TypeError):
         named = None
     if named in files:
         return [named]
-    kinds = [[path for path in files if path.suffix == kind] for kind in KINDS]
+    kinds = [[path for path in files if path.suffix == kind] for kind in (*PROGRAMS, *PICKLES)]
     return next((paths for paths in kinds if paths), [])
 
 
-def _undecided(folder: Path, found: list[Path]) -> Any:
-    if found:
-        names = ", ".join(str(path.relative_to(folder)) for path in found[:8])
-        return could_not_run("load", f"the model's folder holds several programs: {names}", "name one of these files as the target")
-    return could_not_run("load", "the model's folder holds no torch or ONNX model", "log the model with mlflow.pytorch, or check its file")
-
-
-def _wrapper(about: dict[str, Any]) -> str:
+def _code(flavors: dict[str, Any]) -> str:
     """What python code of the model's own answers in MLflow's name; empty when MLflow's alone does."""
-    served = about.get("python_function", {})
-    own = [str(served[key]) for key in ("model_code_path", "python_model", "code") if isinstance(served.get(key), str)]
-    return ", ".join(own)[:200]
+    served = flavors.get("python_function", {})
+    return ", ".join(str(served[key]) for key in ("model_code_path", "python_model", "code") if isinstance(served.get(key), str))[:200]
