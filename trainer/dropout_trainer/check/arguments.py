@@ -15,7 +15,8 @@ TARGET is {ACCEPTED}.
 
 A callable takes no arguments and returns a torch.nn.Module, or a pair (module, example inputs); the current directory is on
 its import path. An example is a tensor, a tuple of arguments, or a dictionary of keyword arguments. In a file, the names
-arr_0, arr_1, … stand for arguments by place, as numpy.savez writes them, others for keyword arguments. Without an example the model's own example_input_array or dummy_inputs is tried.
+arr_0, arr_1, … stand for arguments by place, as numpy.savez writes them, others for keyword arguments. Without an example the
+model's own example_input_array or dummy_inputs is tried.
 
 Files are read without running anything that lies in them, but for pickles and TorchScript, which need --trust.
 """
@@ -53,7 +54,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         "check", help="judge any model file, or a callable that returns a model", description=DESCRIPTION, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="+", metavar="TARGET", help="what to judge")
-    parser.add_argument("--example", metavar="EXAMPLE", help="inputs to try: package.module:callable, a .npz or a .safetensors file")
+    parser.add_argument("--example", metavar="EXAMPLE", help="inputs to try: package.module:callable, a .npz, .npy or .safetensors file")
     parser.add_argument("--batch-dim", type=_batch_dim, default="auto", metavar="N|none",
                         help="dimension of the inputs that counts rows; none: no such thing (default: 0, unless the layers tell otherwise)")
     parser.add_argument("--as-is", action="store_true", help="judge the model in the mode that it is in, without calling eval()")

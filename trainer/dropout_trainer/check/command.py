@@ -44,16 +44,17 @@ def run(asked: Asked) -> ExitCode:
 
 def _result(target: str, asked: Asked, console: Console) -> Result:
     begun = time.monotonic()
+    name = target.encode(errors="replace").decode()  # a file's name may be any bytes
     try:
         rng.seed(SEED)
         # what a model prints is no part of the report
         with console.status(f"judging {terminal.printable(target)}"), contextlib.redirect_stdout(sys.stderr):
             report = judge(target, asked)
-        return Result.of_report(target, report, time.monotonic() - begun)
+        return Result.of_report(name, report, time.monotonic() - begun)
     except StageFailure as failure:
         if asked.verbose and failure.__cause__:
             traceback.print_exception(failure.__cause__)
-        return Result.of_failure(target, failure, time.monotonic() - begun)
+        return Result.of_failure(name, failure, time.monotonic() - begun)
 
 
 def _write(document: Document, asked: Asked) -> None:

@@ -18,7 +18,7 @@ from dropout_trainer.gate.inputs import Call
 from dropout_trainer.gate.local import as_call
 
 PLACE = re.compile(r"ar[rg]_(\d{1,3})")
-HOW = "let the callable return a pair (module, example inputs), or say --example package.module:callable, FILE.npz or FILE.safetensors"
+HOW = "let the callable return a pair (module, example inputs), or say --example package.module:callable, FILE.npz, .npy or .safetensors"
 OWN = ("example_input_array", "dummy_inputs")
 """Where Lightning's and Hugging Face's modules keep theirs."""
 
@@ -31,7 +31,7 @@ def call_of(example: Any) -> Call:
 def named(where: str) -> Call:
     """The example at `package.module:name`, which is called when it can be, or in a .npz or .safetensors file."""
     path = Path(where)
-    if path.suffix not in (".npz", ".safetensors") and REFERENCE.fullmatch(where):
+    if path.suffix not in READERS and REFERENCE.fullmatch(where):
         found = find(where)
         with border(f"{where}, called for an example,"):
             return call_of(found() if callable(found) else found)
@@ -41,11 +41,10 @@ def named(where: str) -> Call:
 
 
 def from_file(path: Path) -> Call:
-    """Raises StageFailure Usage for a file that is neither .npz nor .safetensors, cannot be read, or holds no arrays."""
-    readers = {".npz": _npz, ".safetensors": _safetensors}
-    if path.suffix not in readers:
-        raise usage(f"--example {path}: a .npz or .safetensors file is read, or package.module:callable")
-    arrays = readers[path.suffix](path)
+    """Raises StageFailure Usage for a file of another kind, one that cannot be read, or one without arrays."""
+    if path.suffix not in READERS:
+        raise usage(f"--example {path}: a .npz, .npy or .safetensors file is read, or package.module:callable")
+    arrays = READERS[path.suffix](path)
     if not arrays:
         raise usage(f"--example {path}: the file holds no arrays")
     places = {int(match[1]): value for name, value in arrays.items() if (match := PLACE.fullmatch(name))}
@@ -67,10 +66,11 @@ def own(module: nn.Module) -> Call | None:
     return None
 
 
-def _npz(path: Path) -> dict[str, Any]:
+def _numpy(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: _tensor(archive[name]) for name in archive.files}
+        held = np.load(path, allow_pickle=False)
+        arrays = {"arr_0": held} if isinstance(held, np.ndarray) else dict(held)
+        return {name: _tensor(array) for name, array in arrays.items()}
     except (ValueError, OSError, zipfile.BadZipFile, TypeError) as error:
         raise usage(f"--example {path}: not readable as arrays of numbers ({str(error)[:160]})") from None
 
@@ -88,3 +88,6 @@ def _tensor(leaf: Any) -> Any:
         return leaf
     tensor = torch.from_numpy(np.array(leaf))
     return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
+
+
+READERS = {".npz": _numpy, ".npy": _numpy, ".safetensors": _safetensors}

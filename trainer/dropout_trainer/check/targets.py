@@ -71,7 +71,7 @@ def _pickle(path: Path, asked: Asked) -> GateReport:
     from dropout_trainer.gate import sandbox
 
     if asked.example and not Path(asked.example).is_file():
-        raise usage(f"--example {asked.example}: for {path.name} name a .npz or .safetensors file, which its child process reads")
+        raise usage(f"--example {asked.example}: for {path.name} name a .npz, .npy or .safetensors file, which its child process reads")
     return sandbox.judge(path, models.options(asked), Path(asked.example) if asked.example else None)
 
 

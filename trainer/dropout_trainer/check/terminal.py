@@ -73,13 +73,17 @@ def brief(checks: list[CheckResult]) -> str:
 
 
 def verdict(result: Result) -> Text:
-    target = printable(result.target)
     if result.error:
-        return Text.assemble(target, ": ", ("error", "bold red"), f": {printable(result.error)}")
+        return Text.assemble(("error", "bold red"), f": {printable(result.error)}")
+    target = printable(result.target)
     word, style = VERDICTS[result.verdict]
     telling = Outcome(result.verdict.value)
-    count = f"{sum(check.outcome is telling for check in result.checks)} of {len(result.checks)} checks {OUTCOMES[telling][0]}"
+    count = f"{sum(check.outcome is telling for check in result.checks)}{_of(result)} checks {OUTCOMES[telling][0]}"
     return Text.assemble(target, ": ", (word, style), f" ({count}, {result.seconds:.1f} s)")
+
+
+def _of(result: Result) -> str:
+    return "" if result.verdict is Verdict.PASSED else f" of {len(result.checks)}"
 
 
 def printable(text: str) -> str:
