@@ -91,7 +91,8 @@ def test_the_plugin_costs_a_run_that_does_not_use_it_no_torch() -> None:
     assert done.stdout == "set()\n"
 
 
-def test_a_failure_shows_the_test_and_no_frame_of_ours(pytester: pytest.Pytester) -> None:
+def test_a_failure_shows_the_test_and_no_frame_of_ours(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
     pytester.makepyfile("""
         from dropout_testing import shop
 
@@ -102,6 +103,8 @@ def test_a_failure_shows_the_test_and_no_frame_of_ours(pytester: pytest.Pytester
     result = pytester.runpytest_subprocess("-p", "dropout_trainer.pytest_plugin", "-p", "no:cacheprovider")
 
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*assert_eval_mode(shop.Live().eval(), shop.example())", "E*Live is not known to be in eval mode", "E*remedy: *"])
+    result.stdout.fnmatch_lines([
+        ">*assert_eval_mode(shop.Live().eval(), shop.example())", "E*Live is not known to be in eval mode", "E*remedy: *",
+    ])
     result.stdout.no_fnmatch_line("*raise AssertionError*")
     result.stdout.no_fnmatch_line("*torch.__trace*")

@@ -88,7 +88,8 @@ def test_what_a_model_prints_is_no_part_of_it(done: Done) -> None:
 
 
 def test_people_read_the_table_on_standard_error_then(done: Done) -> None:
-    for words in (f"{TARGETS[0]}: passed (", f"{TARGETS[1]}: failed (", "pickled.pth: undecided (", f"error: {TARGETS[3]}: the model, given its example, raised", "remedy: "):
+    closed = f"error: {TARGETS[3]}: the model, given its example, raised RuntimeError: the shop is closed ("
+    for words in (f"{TARGETS[0]}: passed (", f"{TARGETS[1]}: failed (", "pickled.pth: undecided (", closed, "remedy: "):
         assert words in done.err
     assert "Traceback" not in done.err
 

@@ -19,11 +19,11 @@ def assert_eval_mode(
     __tracebackhide__ = True
     from dropout_trainer.check.examples import call_of
     from dropout_trainer.check.models import judge
-    from dropout_trainer.check.preserve import preserved, undebugged
+    from dropout_trainer.check.preserve import preserved, untraced
     from dropout_trainer.check.terminal import brief
     from dropout_trainer.gate.local import Options
 
-    with preserved(model), undebugged():
+    with preserved(model), untraced():
         report = judge(model, call_of(example), Options(batch_dim=batch_dim, as_is=True, require_export=require_export))
     if not report.passed:
         raise AssertionError(f"{type(model).__name__} is not known to be in eval mode\n{brief(report.failed)}")
