@@ -2,20 +2,18 @@
 
 from html import escape
 
-from dropout_api.verdict import Verdict
 from dropout_trainer.check.results import Document, Result
 from dropout_trainer.verify.report import document as as_page
 from dropout_trainer.verify.report import section
 
-TITLES = {Verdict.PASSED: "Passed", Verdict.FAILED: "Failed", Verdict.COULD_NOT_RUN: "Undecided"}
-
 
 def of(document: Document) -> str:
     facts = {"gate version": document.gate_version, **document.versions}
-    return as_page("Eval-mode check", "".join(_section(result, facts) for result in document.results))
+    rows = "".join(f"<dt>{escape(name)}</dt><dd><code>{escape(value)}</code></dd>" for name, value in facts.items())
+    return as_page("Eval-mode check", "".join(map(_section, document.results)) + f"<dl>{rows}</dl>")
 
 
-def _section(result: Result, facts: dict[str, str]) -> str:
+def _section(result: Result) -> str:
     error = f"<p>{escape(result.error)}</p>" if result.error else ""
     measured = {name: f"{value:.4f}" for name, value in result.metrics.items()}
-    return section(result.target, result.verdict, result.checks, {**facts, **measured}) + error
+    return section(result.target, result.verdict, result.checks, measured) + error

@@ -26,6 +26,8 @@ def show(result: Result, console: Console, verbose: bool = False) -> None:
         for line in lines(result.checks, verbose):
             console.print(Text(line), soft_wrap=True)
     console.print(verdict(result), soft_wrap=True)
+    if console.is_terminal:
+        console.print()
 
 
 def table(result: Result, verbose: bool = False) -> Table:
