@@ -22,7 +22,7 @@ RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(RUN)/pytest -p no:cacheprovider
 
-.PHONY: help demo test check trainer api chart cluster-test e2e soak bench crds images cluster-build cluster-up cluster-down clean
+.PHONY: help demo test check trainer gate-zoo api chart cluster-test e2e soak bench crds images cluster-build cluster-up cluster-down clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +39,12 @@ check: $(READY) ## Lint, types, layers, unit and contract tests: under a minute
 	$(RUN)/lint-imports --no-cache
 	$(PYTEST) tests/unit tests/contract -q -n 2
 
+# One thread for each of the two workers: more only wait for each other.
 trainer: $(READY) ## The gate on broken and sound models; training and verifying against MLflow's own store
-	$(PYTEST) tests/gate tests/tracking -q -n 2
+	OMP_NUM_THREADS=1 $(PYTEST) tests/gate tests/tracking -q -n 2
+
+gate-zoo: $(READY) ## The gate on every network with a known answer, as a table
+	PYTHONPATH=$(PYTHONPATH):tests/support OMP_NUM_THREADS=2 $(RUN)/python -m dropout_testing.zoo
 
 api: $(READY) cluster-build ## The operator against a real API server, with faults between them
 	$(PYTEST) tests/api -q

@@ -67,7 +67,8 @@ BLOCKS = st.one_of(LEAVES, st.builds(Residual, LEAVES), st.lists(LEAVES, min_siz
 NETWORKS = st.lists(BLOCKS, min_size=1, max_size=4)
 DRAWS = st.sampled_from([
     lambda x: F.dropout(x, 0.4), lambda x: x + 0.1 * torch.randn_like(x), lambda x: x * torch.bernoulli(torch.full_like(x, 0.6)),
-    lambda x: F.alpha_dropout(x, 0.3, training=True), lambda x: x * (torch.rand(len(x), 1) > 0.3), lambda x: F.rrelu(-x.abs(), training=True),
+    lambda x: F.alpha_dropout(x, 0.3, training=True), lambda x: x * (torch.rand(len(x), 1) > 0.3),
+    lambda x: F.rrelu(-x.abs(), training=True),
     lambda x: x + torch.from_numpy(np.random.normal(size=tuple(x.shape)).astype(np.float32)),
 ])
 quick = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

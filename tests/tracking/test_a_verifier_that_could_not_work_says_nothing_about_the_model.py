@@ -79,8 +79,7 @@ def test_when_it_runs_out_of_memory(message: Path, given: Given, sound: Path, mo
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setenv(Env.TASK, given(sound, "memory").to_json())
-    monkeypatch.setattr(gate, "CHECKS", (exhausted,))
-    exhausted.__name__ = "repeat"
+    monkeypatch.setattr(gate, "BEHAVIOUR", {"repeat": exhausted})
 
     assert run.main() != ExitCode.OK
 

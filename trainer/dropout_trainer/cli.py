@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from dropout_api.names import ExitCode
+from dropout_trainer.check import arguments as check_arguments
 
 EPILOG = """`dropout train`, and `dropout verify` without a target, are started by the operator, which says what to do in DROPOUT_TASK.
-Exit codes: 0 passed, 1 rejected, 3 undecided, 64 wrong arguments, 69 MLflow does not answer."""
+Exit codes: 0 passed, 1 rejected, 3 undecided, 64 wrong arguments, 66 no such file, 69 MLflow does not answer, 70 your code raised."""
 KEY_HELP = "PEM file of the public keys, of which one must have signed (default: the file that DROPOUT_VERIFYING_KEY names)"
 
 
@@ -55,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from dropout_trainer.verify.audit import main as audit
 
             return audit(Wish(tuple(given.model), given.key, given.json, given.quarantine, given.limit))
+        case "check":
+            from dropout_trainer.check.command import run as check
+
+            return check(check_arguments.Asked.of(given))
         case _:
             parser.print_help()
             return 0
@@ -65,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("train", help="train, export in eval mode and upload a candidate")
+    check_arguments.add_to(commands)
     verify = commands.add_parser("verify", help="check a registered version against its verdict; without a target, the operator's stage")
     verify.add_argument("target", nargs="?", metavar="TARGET", help="models:/NAME/VERSION, models:/NAME@ALIAS or a folder")
     audit = commands.add_parser("audit", help="look at every registered version: gated, unchanged, signed, in eval mode now")
