@@ -55,7 +55,8 @@ def statement(model: str = "team.digits", program: str = "0" * 64, **changes: ob
     namespace, _, name = model.partition(".")
     fields = {
         "schemaVersion": 1, "verdict": "Passed", "gateVersion": "1", "model": model,
-        "job": {"cluster": "c", "namespace": namespace, "name": name, "uid": "u"}, "runId": "a" * 32, "jobRunId": "a" * 32, "programSha256": program,
+        "job": {"cluster": "c", "namespace": namespace, "name": name, "uid": "u"}, "runId": "a" * 32, "jobRunId": "a" * 32,
+        "programSha256": program,
         "candidate": {}, "files": {}, "specSha256": "1" * 64, "dataSha256": "2" * 64, "image": "trainer:1", "seed": 42, "plan": [],
         "versions": {}, "checks": [],
     }
