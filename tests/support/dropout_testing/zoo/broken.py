@@ -346,12 +346,12 @@ BROKEN = {
     "statistics that go on averaging": Broken(lambda: Net(middle=WritesInEval()), ROW, "source_repeat", "differ|middle"),
     "numpy's random numbers": Broken(
         lambda: Net(lambda x: x * torch.from_numpy((np.random.rand(16) > 0.5).astype(np.float32))), ROW,
-        "source_repeat", "outside of torch|'Net'"),
+        "source_repeat", "numpy, random or time|'Net'"),
     "python's random numbers": Broken(
-        lambda: Net(lambda x: x * random.random()), ROW, "source_repeat", "aten.mul in layer 'Net'|outside of torch"),
+        lambda: Net(lambda x: x * random.random()), ROW, "source_repeat", "aten.mul in layer 'Net'|numpy, random or time"),
     "the time of day": Broken(
-        lambda: Net(lambda x: x * (1 + time.time() % 1)), ROW, "source_repeat", "aten.mul in layer 'Net'|outside of torch"),
-    "a generator of its own": Broken(OwnGenerator, ROW, "live_ops", "aten.rand draws random numbers in layer 'OwnGenerator'"),
+        lambda: Net(lambda x: x * (1 + time.time() % 1)), ROW, "source_repeat", "aten.mul in layer 'Net'|numpy, random or time"),
+    "a generator of its own": Broken(OwnGenerator, ROW, "source_repeat", "aten.rand in layer 'OwnGenerator'"),
     "every third call": Broken(EveryThirdCall, ROW, "source_repeat", "aten.mul in layer 'EveryThirdCall'"),
     "dropout on large batches alone": Broken(lambda: Net(_drop_large_batches), ROW, "live_ops", "aten.dropout|a batch of 17"),
     "dropout with gradients alone": Broken(lambda: Net(_drop_with_gradients), ROW, "live_ops", "dropout|with gradients"),

@@ -474,10 +474,11 @@ FRESH_BROKEN: dict[str, Broken] = {
     "drop block that takes and does not give": Broken(BlockDropped, IMAGE, "expectation", "dropblock"),
     "mixout without its correction": Broken(mixed_out, ROW, "expectation", "MixLinear"),
     "codebook that moves in eval mode": Broken(VqAutoencoder, ROW, "source_repeat", "codebook"),
-    "edges dropped by a dice of their own": Broken(Molecule, floats(6, 6, 4), "live_ops", "bernoulli|conv1"),
+    "edges dropped by a dice of their own": Broken(Molecule, floats(6, 6, 4), "source_repeat", "bernoulli|conv1"),
     "assignments balanced over the batch": Broken(Clustering, ROW, "source_batch_invariance", "head"),
     "mixup wherever gradients flow": Broken(MixedUp, IMAGE, "live_ops", "mixup"),
     "dropout that is made in the first call": Broken(lazily_headed, ROW, "module_walk", "head.drop"),
+    "features from a seed of the model": Broken(SeededFeatures, ROW, "graph", "aten.randn draws random numbers|SeededFeatures"),
     "ensemble through a skeleton out of reach": Broken(lambda: Ensemble(3), ROW, "module_walk", "dropout"),
 }
 
@@ -490,6 +491,5 @@ FRESH_SOUND: dict[str, Sound] = {
     "every series by its own mean": Sound(lambda: RevIn(12, 4, 5), SERIES),
     "nodes of one graph": Sound(CitationNet, lambda: (floats(6, FEATURES)(), RING.clone()), Options(batch_dim=None)),
     "experts behind a noisy router": Sound(NoisyMixture, ROW),
-    "features from a seed of the model": Sound(SeededFeatures, ROW),
     "language model with tied weights": Sound(TiedLanguageModel, integers(20, 6, 7)),
 }

@@ -13,7 +13,10 @@ REPEATS = 8
 FEWER = 3
 """Repeats at batch sizes other than the example's."""
 REMEDY = "something is still in training mode or draws random numbers: make it depend on self.training, and call eval()"
-OUTSIDE = "a value comes from outside of torch (numpy, random, time, a counter): use it only while self.training is true"
+OUTSIDE = (
+    "the op draws nothing itself, so something it is given differs: numbers from numpy, random or time, a counter, or a buffer that "
+    "each forward writes; use or write it only while self.training is true"
+)
 
 
 def repeat(name: str, target: Target, inputs: Inputs) -> CheckResult:
