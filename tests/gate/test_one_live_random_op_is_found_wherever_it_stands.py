@@ -15,7 +15,9 @@ from dropout_trainer.gate.local import judge_module
 from dropout_trainer.gate.verdict import GateReport
 
 WIDTH = 8
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"), pytest.mark.timeout(900),
+]
 
 
 class Residual(nn.Module):
@@ -71,7 +73,7 @@ DRAWS = st.sampled_from([
     lambda x: F.rrelu(-x.abs(), training=True),
     lambda x: x + torch.from_numpy(np.random.normal(size=tuple(x.shape)).astype(np.float32)),
 ])
-quick = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def judged(blocks: list[nn.Module], seed: int) -> GateReport:

@@ -39,6 +39,8 @@ def named(target: Any, args: Any, kwargs: Any) -> dict[str, Any]:
 
 def op_name(target: Any) -> str:
     """As `aten.dropout`, without the overload."""
+    if not isinstance(target, str | OpOverload) and hasattr(target, "__name__"):
+        return str(target.__name__)
     return ".".join(str(target).split(".")[:2])
 
 

@@ -1,6 +1,7 @@
 """torchvision's model classes, also beside a torch for which its compiled ops were not built, as the CPU wheel."""
 
 import functools
+import importlib
 from types import ModuleType
 
 import torch
@@ -11,13 +12,12 @@ _kept: list[torch.library.Library] = []
 
 @functools.cache
 def models() -> ModuleType:
-    """The classes need none of the compiled ops, but the import asks for their names."""
+    """The classes need none of the compiled ops, but the import asks for their names. So does Hugging Face's, which imports this."""
     try:
-        import torchvision.models
+        return importlib.import_module("torchvision.models")
     except RuntimeError:
         library = torch.library.Library("torchvision", "FRAGMENT")
         _kept.append(library)
         for schema in _OPS:
             library.define(schema)
-        import torchvision.models
-    return torchvision.models
+        return importlib.import_module("torchvision.models")
