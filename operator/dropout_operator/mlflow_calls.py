@@ -29,6 +29,7 @@ class Calls:
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # the client would repeat a POST that was done and not answered
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ["MLFLOW_TRACKING_URI"] = uri  # what reads a logged model's files asks the environment, too
         from mlflow.tracking import MlflowClient  # slow to import, and only after the environment is set
 
         self.client = MlflowClient(uri, uri)

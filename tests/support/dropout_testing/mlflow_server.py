@@ -39,7 +39,7 @@ class MlflowServer:
         """What the chart sets for the operator."""
         return {
             "DROPOUT_MLFLOW_URI": self.url, "DROPOUT_MLFLOW_AUTH": "true", "DROPOUT_TRAINER_KEY": TRAINER_KEY,
-            **self.client_environment("operator"),
+            "MLFLOW_TRACKING_USERNAME": "operator", "MLFLOW_TRACKING_PASSWORD": PASSWORDS["operator"],
         }
 
     def client_environment(self, user: str) -> dict[str, str]:
