@@ -10,6 +10,7 @@ from pydantic import Field
 
 from dropout_api.model import Observed, Wire
 from dropout_api.report import Sha256
+from dropout_api.spec import ExportSpec
 from dropout_api.verdict import CheckResult
 
 CANDIDATE_PATH = "candidate"
@@ -21,13 +22,23 @@ WEIGHTS = "weights.safetensors"
 """The state dict, for retraining."""
 CONFIG = "config.json"
 """A `CandidateConfig`."""
+MC = "mc.pt2"
+"""Where it is asked for: the model, exported with dropout on and everything else in eval mode."""
 MANIFEST = "manifest.json"
-"""A `Manifest` of the four files above."""
+"""A `Manifest` of the files above."""
 FILES = (PROGRAM, HELDOUT, WEIGHTS, CONFIG)
+"""What every candidate has beside its manifest."""
+ASKED_BY = {MC: "spec.export.mcPasses"}
+"""What a candidate has where its job asks for it, and the field that asks."""
 
 REPORT_PATH = "gate"
 """Folder of the run's artifacts that holds the gate's report."""
 REPORT_JSON = "report.json"
+
+
+def files_for(export: ExportSpec) -> tuple[str, ...]:
+    """The files of a candidate under that spec, neither more nor fewer, but for the manifest."""
+    return (*FILES, *([MC] if export.mc_passes else []))
 
 
 class PlanRow(Wire):

@@ -127,6 +127,10 @@ class ExportSpec(Wire):
     """Registered model, within the namespace's own: in MLflow it is called `namespace.model`. The job's name when not set."""
     alias: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9-]*$")] | None = None
     """Alias that is moved to the new version once it is registered and compared, as `champion`."""
+    mc_passes: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """The version also gets an MC-dropout program, which answers a call with the mean or the deviation of several passes with dropout
+    on. Used only where a call asks for it with its parameter `mc_passes`; this is the most that one call may ask for. The model must
+    have dropout."""
 
     @model_validator(mode="after")
     def _not_a_version_number(self) -> Self:

@@ -55,6 +55,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("a gate that nothing passes", {"gate": [{"metric": "loss", "min": 2, "max": 1}]}, "spec.gate[0]"),
     ("an unknown metric", {"gate": [{"metric": "f1", "min": 0.5}]}, "spec.gate[0].metric"),
     ("an alias that MLflow keeps", {"export": {"alias": "latest"}}, "spec.export.alias"),
+    ("no passes of MC dropout", {"export": {"mcPasses": 0}}, "spec.export.mcPasses"),
     ("an experiment of another tenant", {"tracking": {"experiment": "a/../b"}}, "spec.tracking.experiment"),
     ("a model name with a slash", {"export": {"model": "team/model"}}, "spec.export.model"),
     ("the platform's variable", env("DROPOUT_TASK"), "spec.podTemplate.env[0].name"),

@@ -1,6 +1,6 @@
 """Names that others rely on: dashboards, queries, scripts, stored runs. A change here breaks what this repository does not see."""
 
-from dropout_api import names
+from dropout_api import candidate, names
 from dropout_api.crd import COLUMNS
 from dropout_api.spec import JobSpec
 from dropout_api.status import JobStatus, Phase
@@ -76,6 +76,12 @@ def test_fields_of_spec_and_status() -> None:
         "observedGeneration", "phase", "message", "conditions", "attempts", "restarts", "run", "progress", "devices", "imageID", "artifact",
         "gate", "model", "failure", "startTime", "completionTime",
     }
+
+
+def test_files_of_a_candidate() -> None:
+    assert candidate.FILES == ("eval.pt2", "heldout.safetensors", "weights.safetensors", "config.json")
+    assert candidate.ASKED_BY == {"mc.pt2": "spec.export.mcPasses"}
+    assert (candidate.CANDIDATE_PATH, candidate.MANIFEST) == ("candidate", "manifest.json")
 
 
 def test_printer_columns() -> None:

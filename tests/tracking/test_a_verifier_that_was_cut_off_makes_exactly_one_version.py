@@ -54,7 +54,7 @@ def inspection(sound: Path) -> gate.Inspection:
 @pytest.fixture(autouse=True)
 def _gate_is_not_run_each_time(inspection: gate.Inspection, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is pure, and this file is about what comes after it."""
-    monkeypatch.setattr(gate, "inspect", lambda folder, bars: inspection)
+    monkeypatch.setattr(gate, "inspect", lambda *_: inspection)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

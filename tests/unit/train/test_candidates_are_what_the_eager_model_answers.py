@@ -19,7 +19,8 @@ from dropout_trainer.data import Data, Split, digest
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate.gate import SOURCE_CHECKS, attest
 from dropout_trainer.gate.inputs import Call, Inputs
-from dropout_trainer.train.export import HELDOUT_BATCH, HELDOUT_ROWS, eval_copy, write_candidate
+from dropout_trainer.train.candidate import HELDOUT_BATCH, HELDOUT_ROWS, write_candidate
+from dropout_trainer.train.export import eval_copy
 from dropout_trainer.train.facts import Facts, candidate_config, run_params
 from dropout_trainer.train.seeds import derive
 
@@ -72,7 +73,8 @@ def write(data: Data, tmp_path: Path) -> Write:
     def run(model: nn.Module) -> Written:
         copy = eval_copy(model)
         facts = Facts(SPEC, derive(42), [], data, digest(data), "cpu", 1)
-        files = write_candidate(tmp_path, copy, data.test, candidate_config(facts, attest(copy, Inputs(Call((data.test.inputs[:8],))))))
+        config = candidate_config(facts, attest(copy, Inputs(Call((data.test.inputs[:8],)))))
+        files = write_candidate(tmp_path, copy, data.test, config, SPEC.export)
         assert [file.name for file in files] == [*FILES, MANIFEST]
         return copy, {file.name: file for file in files}
 
@@ -103,7 +105,7 @@ def test_the_held_out_set_holds_what_the_eager_model_answers(write: Write, data:
 def test_the_held_out_set_is_capped(tmp_path: Path, data: Data) -> None:
     test = Split(data.test.inputs.repeat(100, 1), data.test.targets.repeat(100))
     facts = Facts(SPEC, derive(42), [], data, digest(data), "cpu", 1)
-    write_candidate(tmp_path, eval_copy(nn.Linear(6, 3)), test, candidate_config(facts, []))
+    write_candidate(tmp_path, eval_copy(nn.Linear(6, 3)), test, candidate_config(facts, []), SPEC.export)
     assert len(load_file(tmp_path / HELDOUT)["target"]) == HELDOUT_ROWS < len(test)
 
 

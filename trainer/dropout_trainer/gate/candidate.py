@@ -1,6 +1,7 @@
 """Reads a candidate's files. All of them were written by a training pod, so each is sized and shape-checked first."""
 
 import hashlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,20 +12,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from dropout_api.builtins import describe
-from dropout_api.candidate import CONFIG, FILES, HELDOUT, MANIFEST, PROGRAM, WEIGHTS, CandidateConfig, Manifest
+from dropout_api.candidate import ASKED_BY, CONFIG, FILES, HELDOUT, MANIFEST, MC, PROGRAM, WEIGHTS, CandidateConfig, Manifest
 from dropout_api.model import Wire
 from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.gate.outputs import Outputs
 from dropout_trainer.gate.target import Program
 from dropout_trainer.gate.verdict import RefusedError
 
-MAX_BYTES = {PROGRAM: 8 << 30, HELDOUT: 4 << 30, WEIGHTS: 8 << 30, CONFIG: 4 << 20, MANIFEST: 64 << 10}
+MAX_BYTES = {PROGRAM: 8 << 30, MC: 8 << 30, HELDOUT: 4 << 30, WEIGHTS: 8 << 30, CONFIG: 4 << 20, MANIFEST: 64 << 10}
 """Largest accepted size of each file."""
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
 EXAMPLE_ROWS = 16
 """Rows that stand for a usual batch; larger ones are tried too."""
 BATCH = 64
 REMEDY = "write the candidate with dropout_trainer's exporter"
+CUT_OFF = "the export was cut off, or something else wrote to its folder; train again"
 W = TypeVar("W", bound=Wire)
 
 
@@ -54,11 +56,16 @@ class Classifier(Program):
 
     def answer(self, call: Call) -> torch.Tensor:
         """Raises RefusedError when it answers anything else."""
-        output, expected = super().answer(call), [len(call.tensors[0]), self.classes]
-        if not isinstance(output, torch.Tensor) or list(output.shape) != expected:
-            what = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-            raise RefusedError(f"{expected[0]} rows were answered with {what}, not {expected}", "return logits [batch, classes]")
-        return output.to(torch.float32)
+        return logits(super().answer(call), len(call.tensors[0]), self.classes)
+
+
+def logits(output: object, rows: int, classes: int) -> torch.Tensor:
+    """The output as float32. Raises RefusedError when it is not [rows, classes]."""
+    expected = [rows, classes]
+    if not isinstance(output, torch.Tensor) or list(output.shape) != expected:
+        what = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise RefusedError(f"{rows} rows were answered with {what}, not {expected}", "return logits [batch, classes]")
+    return output.to(torch.float32)
 
 
 def read_config(folder: Path) -> CandidateConfig:
@@ -71,22 +78,33 @@ def read_manifest(folder: Path) -> Manifest:
     return _read(folder / MANIFEST, Manifest)
 
 
-def check_digests(folder: Path) -> str:
-    """SHA-256 of the program, after every file was compared with the manifest.
+def check_names(found: Collection[str], names: Sequence[str]) -> None:
+    """Raises RefusedError when a candidate has other files than `names`: what is optional is there when its job asks, and only then."""
+    for name in sorted(set(names) ^ set(found)):
+        if name in names:
+            asked = f", but {ASKED_BY[name]} asks for it" if name in ASKED_BY else ""
+            raise RefusedError(f"{name!r} is missing from the candidate{asked}", CUT_OFF)
+        if name in ASKED_BY:
+            field = ASKED_BY[name]
+            raise RefusedError(f"{name!r} is part of the candidate, but {field} does not ask for it", f"set {field} as the training had it")
+        raise RefusedError(f"{name[:80]!r} is not part of the candidate", CUT_OFF)
+
+
+def check_digests(folder: Path, names: Sequence[str] = FILES) -> dict[str, str]:
+    """SHA-256 of each file of `names`, after every one was compared with the manifest.
 
     Raises RefusedError for a missing, altered or too large file, and for one that the manifest does not name.
     """
     manifest = read_manifest(folder).files
-    present = {path.name for path in folder.iterdir()} - {MANIFEST}
-    for name in sorted(set(FILES) ^ set(manifest)) or sorted(set(FILES) ^ present):
-        raise RefusedError(f"{name[:80]!r} is {'missing' if name in FILES else 'not part of a candidate'}", REMEDY)
-    for name in FILES:
+    check_names(manifest, names)
+    check_names({path.name for path in folder.iterdir()} - {MANIFEST}, names)
+    for name in names:
         path, size = folder / name, (folder / name).stat().st_size
         if size > MAX_BYTES[name]:
             raise RefusedError(f"{name} has {size} bytes; {MAX_BYTES[name]} are accepted", "export a smaller model or test set")
         if size != manifest[name].size or sha256(path) != manifest[name].sha256:
             raise RefusedError(f"{name} is not the file that manifest.json describes", "it changed after the export; train again")
-    return manifest[PROGRAM].sha256
+    return {name: manifest[name].sha256 for name in names}
 
 
 def sha256(path: Path) -> str:

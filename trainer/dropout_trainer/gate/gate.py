@@ -1,19 +1,20 @@
 """The whole gate: what is to be judged goes in, a report comes out. Nothing raises for what a model is: that is a verdict."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
 
-from dropout_api.candidate import PROGRAM, CandidateConfig
-from dropout_api.spec import QualityBar
+from dropout_api.candidate import MC, PROGRAM, CandidateConfig, files_for
+from dropout_api.spec import ExportSpec, QualityBar
 from dropout_api.verdict import Basis, CheckResult
 from dropout_trainer.gate import candidate, programs, quality
 from dropout_trainer.gate.checks.batches import batch_invariance, batch_sizes
 from dropout_trainer.gate.checks.expectation import expectation
 from dropout_trainer.gate.checks.graph import decomposed_graph, graph
 from dropout_trainer.gate.checks.live_ops import live_ops
+from dropout_trainer.gate.checks.mc import MC_CHECKS, McSubject
 from dropout_trainer.gate.checks.module_walk import module_walk
 from dropout_trainer.gate.checks.parity import parity
 from dropout_trainer.gate.checks.positive_control import positive_control
@@ -34,18 +35,25 @@ BEHAVIOUR: dict[str, Callable[[str, Target, Inputs], CheckResult]] = {
     "batch_sizes": batch_sizes, "repeat": repeat, "untouched": untouched, "batch_invariance": batch_invariance,
 }
 """What is measured on the program that will be served."""
+PLAIN = ExportSpec()
+"""Asks for nothing beyond the eval program."""
 Recorded = Sequence[tuple[Call, Outputs]]
 """Calls, and what the eager model answered to them in eval mode."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """A gate's report and what was learnt on the way; config and digest are None when the candidate was unreadable."""
+    """A gate's report and what was learnt on the way; there is no config, and there are no digests, when the candidate was unreadable."""
 
     report: GateReport
     config: CandidateConfig | None = None
-    sha256: str | None = None
-    """Of the exported program."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each of the candidate's files."""
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the exported program."""
+        return self.digests.get(PROGRAM)
 
 
 def examine_module(module: nn.Module, inputs: Inputs) -> list[CheckResult]:
@@ -85,13 +93,14 @@ def settle(target: Target, inputs: Inputs) -> Inputs:
     return inputs.settle(lambda call: finite(target.seeded(call, 0)) or not strict)
 
 
-def inspect(folder: Path, bars: Sequence[QualityBar] = ()) -> Inspection:
-    """Runs every check on the candidate in `folder`."""
+def inspect(folder: Path, bars: Sequence[QualityBar] = (), export: ExportSpec = PLAIN) -> Inspection:
+    """Runs every check on the candidate in `folder`, whose job has asked for `export`."""
     checks: list[CheckResult] = []
-    name, config, digest = "digests", None, None
+    name, config = "digests", None
+    digests: Mapping[str, str] = {}
     try:
-        digest = candidate.check_digests(folder)
-        checks.append(passed(name, f"all files match their SHA-256; program {digest}"))
+        digests = candidate.check_digests(folder, files_for(export))
+        checks.append(passed(name, f"all files match their SHA-256; program {digests[PROGRAM]}"))
         name = "candidate"
         config = candidate.read_config(folder)
         heldout = candidate.read_heldout(folder, config)
@@ -100,13 +109,14 @@ def inspect(folder: Path, bars: Sequence[QualityBar] = ()) -> Inspection:
         program = candidate.Classifier(programs.load(folder / PROGRAM), classes=config.classes)
         checks.append(passed(name, "the program's archive holds tensors and torch's own ops, and no code"))
     except RefusedError as error:
-        return Inspection(GateReport(checks=[*checks, failed(name, error.evidence, error.remedy)]), config, digest)
+        return Inspection(GateReport(checks=[*checks, failed(name, error.evidence, error.remedy)]), config, digests)
     report = examine_candidate(program, heldout, config, bars)
-    return Inspection(report.model_copy(update={"checks": [*checks, *report.checks]}), config, digest)
+    optional = examine_mc(folder / MC, program, heldout) if export.mc_passes else []
+    return Inspection(report.model_copy(update={"checks": [*checks, *report.checks, *optional]}), config, digests)
 
 
 def examine_candidate(
-    program: Program, heldout: candidate.Heldout, config: CandidateConfig, bars: Sequence[QualityBar] = (),
+    program: candidate.Classifier, heldout: candidate.Heldout, config: CandidateConfig, bars: Sequence[QualityBar] = (),
 ) -> GateReport:
     """The checks that need a loaded program, what the training pod attests, and the quality bars."""
     checks = examine_program(program, heldout.inputs(), heldout.recorded())
@@ -117,6 +127,17 @@ def examine_candidate(
         return quality.quality(metrics, bars)
 
     return GateReport(checks=[*checks, *attested(config), attempt("quality", measured_quality)], metrics=metrics)
+
+
+def examine_mc(path: Path, evaluated: candidate.Classifier, heldout: candidate.Heldout) -> list[CheckResult]:
+    """The checks of the MC-dropout program in `path`, beside the eval program of the same candidate."""
+    try:
+        program = candidate.Classifier(programs.load(path), "the MC-dropout program", evaluated.classes)
+    except RefusedError as error:
+        return [failed("mc_archive", error.evidence, error.remedy)]
+    subject = McSubject(program, evaluated, heldout.inputs(), heldout.recorded())
+    checks = [attempt(name, lambda check=check, name=name: check(name, subject)) for name, check in MC_CHECKS.items()]  # type: ignore[misc]
+    return [passed("mc_archive", "its archive holds tensors and torch's own ops, and no code"), *checks]
 
 
 def attested(config: CandidateConfig) -> list[CheckResult]:

@@ -16,9 +16,10 @@ from dropout_trainer.data import Data, digest
 from dropout_trainer.gate.gate import attest
 from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.stage import read_task
+from dropout_trainer.train.candidate import rehearse, write_candidate
 from dropout_trainer.train.device import pick_device, usable_threads
 from dropout_trainer.train.ending import Terminated
-from dropout_trainer.train.export import eval_copy, write_candidate
+from dropout_trainer.train.export import eval_copy
 from dropout_trainer.train.factories import build_data, build_model
 from dropout_trainer.train.facts import Facts, candidate_config, run_params
 from dropout_trainer.train.loop import EpochResult, evaluate, fit
@@ -72,6 +73,8 @@ def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainRep
     plan = make_plan(model, spec.dropout)
     apply_plan(plan, model)
     _log_plan(plan, bool(spec.dropout.rate))
+    with user_code("spec.model.factory: exporting raised", spec.model.factory):
+        rehearse(model, data.test.inputs, spec.export)
 
     facts = Facts(spec, seeds, plan, data, digest(data), str(device), torch.get_num_threads())
     tracking.start()
@@ -113,7 +116,7 @@ def _hand_over(model: nn.Module, facts: Facts, tracking: Tracking) -> None:
     with TemporaryDirectory(prefix="candidate-") as folder, user_code("spec.model.factory: exporting raised", facts.spec.model.factory):
         copy = eval_copy(model)
         found = attest(copy, Inputs(Call((facts.data.test.inputs[:ATTEST_ROWS],))))
-        files = write_candidate(Path(folder), copy, facts.data.test, candidate_config(facts, found))
+        files = write_candidate(Path(folder), copy, facts.data.test, candidate_config(facts, found), facts.spec.export)
         tracking.upload(files, OUTAGE_SECONDS)
     if missing := tracking.drain(OUTAGE_SECONDS):
         log.warning("%d writes to MLflow are lost: its run shows less than was trained", missing)

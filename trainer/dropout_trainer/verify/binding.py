@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from dropout_api._version import __version__
 from dropout_api.binding import SIGNATURE, STATEMENT, Statement
 from dropout_api.builtins import describe
-from dropout_api.candidate import MANIFEST, PROGRAM, CandidateConfig
+from dropout_api.candidate import MANIFEST, MC, PROGRAM, CandidateConfig
 from dropout_api.names import Tag
 from dropout_api.spec import JobSpec
 from dropout_api.task import VerifyTask
@@ -29,6 +29,8 @@ from dropout_trainer.verify.fetch import MAX_BINDING_BYTES
 
 DOWNLOAD_NOTE = "registered_model_meta"
 """MLflow writes this file, with name and version, into whatever it downloads; it is no part of the version."""
+NONE = "none"
+"""For what a version lacks; no digest reads so."""
 UNBOUND = (SIGNATURE, DOWNLOAD_NOTE)
 """Files that neither the statement nor the signature covers."""
 AROUND = "register models through the gate: a DropoutTrainingJob does; remove the alias of this version until then"
@@ -152,6 +154,7 @@ def tags(statement: Statement) -> dict[str, str]:
         Tag.CLUSTER: job.cluster, Tag.NAMESPACE: job.namespace, Tag.NAME: job.name, Tag.UID: job.uid, Tag.RUN_ID: statement.job_run_id,
         Tag.DIGEST: statement.program_sha256, Tag.SEED: str(statement.seed), Tag.IMAGE: statement.image,
         Tag.VERDICT: statement.verdict.value, Tag.GATE_VERSION: statement.gate_version,
+        Tag.MC_DIGEST: statement.candidate.get(MC, NONE),
     }
     return {tag.value: value for tag, value in known.items()}
 

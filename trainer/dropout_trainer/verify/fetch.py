@@ -1,16 +1,15 @@
 """Brings files from MLflow into a folder of our own, within limits: a candidate by name, a model version whole."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dropout_api.binding import SIGNATURE, STATEMENT
 from dropout_api.candidate import CANDIDATE_PATH, FILES, MANIFEST
-from dropout_trainer.gate.candidate import MAX_BYTES
+from dropout_trainer.gate.candidate import MAX_BYTES, check_names
 from dropout_trainer.gate.verdict import RefusedError
 from dropout_trainer.verify.patience import PATIENCE_SECONDS, error_code, persist
 
-EXPECTED = (*FILES, MANIFEST)
 MAX_ENTRIES = 10_000
 """Files and folders of a model version."""
 MAX_BINDING_BYTES = 4 << 20
@@ -20,24 +19,22 @@ UNKNOWN = frozenset(("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_
 """MLflow's words for what it does not have."""
 
 
-def candidate(client: Any, run_id: str, folder: Path) -> None:
-    """Downloads the candidate of the run to `folder`.
+def candidate(client: Any, run_id: str, folder: Path, names: Sequence[str] = FILES) -> None:
+    """Downloads the candidate of the run to `folder`: `names` and the manifest.
 
-    Raises RefusedError when there is none, a file is missing, too large, or one of those is there that a candidate does
-    not have; and what `persist` raises when MLflow is away.
+    Raises RefusedError when there is none, a file is missing, too large, or another than those is there; and what `persist`
+    raises when MLflow is away.
     """
+    expected = (*names, MANIFEST)
     sizes = {info.path.rsplit("/", 1)[-1]: info.file_size for info in persist(lambda: client.list_artifacts(run_id, CANDIDATE_PATH))}
     if not sizes:
         raise RefusedError(f"run {run_id} holds no candidate: training ended without exporting one",
                            "let the program end with dropout_trainer's exporter")
-    for name in sorted(set(EXPECTED) ^ set(sizes)):
-        missing = name in EXPECTED
-        raise RefusedError(f"{name[:80]!r} is {'missing from' if missing else 'not part of'} the candidate",
-                           "the export was cut off, or something else wrote to its folder; train again")
-    for name in EXPECTED:
+    check_names(sizes, expected)
+    for name in expected:
         if sizes[name] is None or sizes[name] > MAX_BYTES[name]:
             raise RefusedError(f"{name} has {sizes[name]} bytes; {MAX_BYTES[name]} are accepted", "export a smaller model or test set")
-    for name in EXPECTED:
+    for name in expected:
         persist(lambda name=name: client.download_artifacts(run_id, f"{CANDIDATE_PATH}/{name}", str(folder)))  # type: ignore[misc]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dropout_api.candidate import REPORT_PATH, CandidateConfig
+from dropout_api.candidate import MC, REPORT_PATH, CandidateConfig, files_for
 from dropout_api.names import ExitCode, Tag, verified_experiment
 from dropout_api.report import StageError, VerifyReport
 from dropout_api.task import VerifyTask
@@ -71,7 +71,7 @@ def verify(task: VerifyTask, client: Any, keys: signing.Keys = signing.UNSIGNED)
 
 def _inspect(task: VerifyTask, client: Any, folder: Path) -> gate.Inspection:
     try:
-        fetch.candidate(client, task.trained.id, folder)
+        fetch.candidate(client, task.trained.id, folder, files_for(task.spec.export))
     except RefusedError as error:
         return gate.Inspection(GateReport(checks=[failed("candidate", error.evidence, error.remedy)]))
     except StageFailure:
@@ -79,7 +79,7 @@ def _inspect(task: VerifyTask, client: Any, folder: Path) -> gate.Inspection:
     except Exception as error:
         message = f"the candidate of run {task.trained.id} cannot be downloaded: {str(error)[:400]}"
         raise StageFailure("CandidateUnreadable", message, ExitCode.TRACKING_UNAVAILABLE) from error
-    inspection = gate.inspect(folder, task.spec.gate)
+    inspection = gate.inspect(folder, task.spec.gate, task.spec.export)
     if inspection.config:
         _same_torch(inspection.config)
     return inspection
@@ -117,9 +117,8 @@ def _conclude(task: VerifyTask, client: Any, inspection: gate.Inspection, keys: 
 def _build(task: VerifyTask, inspection: gate.Inspection, private: Path | None, workspace: Path) -> Path:
     """The folder that becomes the version: model, statement on every file of it, and the signature over all of that."""
     assert inspection.config is not None
-    assert inspection.sha256 is not None
     candidate, target = workspace / "candidate", workspace / "model"
-    package.build(candidate, inspection.config, inspection.sha256, target)
+    package.build(candidate, inspection.config, inspection.digests, task.spec.export, target)
     binding.write(target, binding.state(task, inspection.report, inspection.config, candidate, target))
     if private:
         signing.sign(target, private)
@@ -133,6 +132,7 @@ def _order(task: VerifyTask, inspection: gate.Inspection, keys: signing.Keys) ->
         Tag.DIGEST: inspection.sha256 or NO_DIGEST, Tag.SEED: seed_tag(task, inspection.config), Tag.IMAGE: task.image_id or "unknown",
         Tag.VERDICT: "Passed" if inspection.report.passed else "Failed", Tag.GATE_VERSION: GATE_VERSION,
         Tag.PLAN: plan_tag(inspection.config), **({Tag.FROM_RUN: task.source.id} if task.source else {}),
+        **({Tag.MC_DIGEST: inspection.digests[MC]} if MC in inspection.digests else {}),
     }
     by = f"run {task.source.id}, verified again by" if task.source else "the training of"
     return register.Order(

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dropout_api.candidate import CONFIG, FILES, HELDOUT, MANIFEST, PROGRAM, WEIGHTS, CandidateConfig, FileDigest, Manifest
+from dropout_api.candidate import ASKED_BY, CONFIG, FILES, HELDOUT, MANIFEST, MC, PROGRAM, WEIGHTS, CandidateConfig, FileDigest, Manifest
 from dropout_api.verdict import Basis, CheckResult, Outcome
 from dropout_testing.zoo.broken import CLASSES, FEATURES
 from dropout_trainer.gate.candidate import Heldout, sha256
@@ -31,8 +31,12 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(FEATURES, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, CLASSES))
 
 
+def heldout_rows() -> Tensor:
+    return torch.randn(ROWS, FEATURES, generator=torch.Generator().manual_seed(5))
+
+
 def heldout_of(network: nn.Module) -> Heldout:
-    rows = torch.randn(ROWS, FEATURES, generator=torch.Generator().manual_seed(5))
+    rows = heldout_rows()
     was = network.training
     with torch.no_grad():
         output = network.eval()(rows)
@@ -69,7 +73,14 @@ def candidate(folder: Path, network: nn.Module, mode: str = "eval") -> Made:
 
 def seal(folder: Path) -> None:
     """Writes the manifest of what lies in `folder` now."""
-    files = {name: FileDigest(sha256=sha256(folder / name), size=(folder / name).stat().st_size) for name in FILES}
+    names = [*FILES, *(name for name in ASKED_BY if (folder / name).exists())]
+    files = {name: FileDigest(sha256=sha256(folder / name), size=(folder / name).stat().st_size) for name in names}
     (folder / MANIFEST).write_text(Manifest(files=files).to_json())
+
+
+def add_mc(folder: Path, network: nn.Module) -> None:
+    """Adds an MC-dropout program to a candidate: `network`, as it is."""
+    export(network, heldout_rows()[:4], folder / MC)
+    seal(folder)
 
 
