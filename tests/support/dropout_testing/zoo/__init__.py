@@ -4,11 +4,13 @@
 """
 
 from dropout_testing.zoo.broken import BROKEN, CLASSES, FEATURES
-from dropout_testing.zoo.candidates import add_mc, candidate, config_of, export, heldout_of, seal
+from dropout_testing.zoo.candidates import add_mc, add_onnx, candidate, config_of, export, heldout_of, seal
 from dropout_testing.zoo.entries import Broken, Sound
 from dropout_testing.zoo.sound import SOUND
 
-__all__ = ["BROKEN", "CLASSES", "FEATURES", "SOUND", "add_mc", "animals", "candidate", "config_of", "export", "heldout_of", "seal"]
+__all__ = [
+    "BROKEN", "CLASSES", "FEATURES", "SOUND", "add_mc", "add_onnx", "animals", "candidate", "config_of", "export", "heldout_of", "seal",
+]
 
 
 def animals(*parts: str) -> dict[str, Broken | Sound]:
