@@ -4,13 +4,14 @@ All files lie under `CANDIDATE_PATH` of the run's artifacts. The verifier derive
 operator made (for `spec.from`: found to be of the job's namespace), reads these files by name, and takes nothing else from there.
 """
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from dropout_api.model import Observed, Wire
 from dropout_api.report import Sha256
-from dropout_api.spec import ExportSpec
+from dropout_api.spec import ExportSpec, Format
 from dropout_api.verdict import CheckResult
 
 CANDIDATE_PATH = "candidate"
@@ -24,11 +25,13 @@ CONFIG = "config.json"
 """A `CandidateConfig`."""
 MC = "mc.pt2"
 """Where it is asked for: the model, exported with dropout on and everything else in eval mode."""
+ONNX = "model.onnx"
+"""Where it is asked for: the model in eval mode as an ONNX file, its weights inside."""
 MANIFEST = "manifest.json"
 """A `Manifest` of the files above."""
 FILES = (PROGRAM, HELDOUT, WEIGHTS, CONFIG)
 """What every candidate has beside its manifest."""
-ASKED_BY = {MC: "spec.export.mcPasses"}
+ASKED_BY = {MC: "spec.export.mcPasses", ONNX: "spec.export.formats"}
 """What a candidate has where its job asks for it, and the field that asks."""
 
 REPORT_PATH = "gate"
@@ -38,7 +41,12 @@ REPORT_JSON = "report.json"
 
 def files_for(export: ExportSpec) -> tuple[str, ...]:
     """The files of a candidate under that spec, neither more nor fewer, but for the manifest."""
-    return (*FILES, *([MC] if export.mc_passes else []))
+    return (*FILES, *([MC] if export.mc_passes else []), *([ONNX] if Format.ONNX in export.formats else []))
+
+
+def formats_of(files: Collection[str]) -> str:
+    """The formats among a candidate's files, as the tag of a version has them: `PT2` or `PT2,ONNX`."""
+    return ",".join(Format) if ONNX in files else Format.PT2.value
 
 
 class PlanRow(Wire):

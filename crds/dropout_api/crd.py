@@ -13,7 +13,16 @@ from pydantic.alias_generators import to_camel
 from dropout_api import names
 from dropout_api.pod import PodTemplate
 from dropout_api.schema import Schema, structural
-from dropout_api.spec import IMMUTABLE_UNLESS_SUSPENDED, MUTABLE, REQUIRED, REQUIRED_TO_TRAIN, UNUSED, UNUSED_WITH_FROM, JobSpec
+from dropout_api.spec import (
+    IMMUTABLE_UNLESS_SUSPENDED,
+    MUTABLE,
+    PT2_REQUIRED,
+    REQUIRED,
+    REQUIRED_TO_TRAIN,
+    UNUSED,
+    UNUSED_WITH_FROM,
+    JobSpec,
+)
 from dropout_api.status import JobStatus
 
 MAX_NAME = 52  # leaves room for "-<attempt>" and the pod's suffix within a label's 63 characters
@@ -83,6 +92,7 @@ def _spec() -> Schema:
     ]
     properties["export"]["x-kubernetes-validations"] = [
         _rule("!has(self.alias) || self.alias != 'latest'", "'latest' is reserved by MLflow; choose another name", ".alias"),
+        _rule("'PT2' in self.formats", PT2_REQUIRED, ".formats"),
     ]
     template = properties["podTemplate"]["properties"]
     reserved = " || ".join(f"self.name.startsWith('{prefix}')" for prefix in names.RESERVED_ENV_PREFIXES)

@@ -100,7 +100,7 @@ class Tag(StrEnum):
     GATE_VERSION = "dropout.gate_version"
     STATEMENT_DIGEST = "dropout.statement_sha256"  # of the statement among a version's files
     QUARANTINED = "dropout.quarantined"  # why a version must not be served
-    FORMAT = "dropout.format"  # PT2 or ONNX
+    FORMAT = "dropout.format"  # PT2, or PT2,ONNX
     MC_DIGEST = "dropout.mc_sha256"  # of the MC-dropout program, where the version has one
     IMAGE = "dropout.image"
 

@@ -120,6 +120,12 @@ class TrackingSpec(Wire):
     """Experiment, within the namespace's own: in MLflow it is called `namespace.experiment`. The job's name when not set."""
 
 
+class Format(StrEnum):
+    PT2 = "PT2"
+    """A program of torch.export: what the gate judges and a version answers with."""
+    ONNX = "ONNX"
+
+
 class ExportSpec(Wire):
     """What becomes of a model that passes the gate."""
 
@@ -131,6 +137,18 @@ class ExportSpec(Wire):
     """The version also gets an MC-dropout program, which answers a call with the mean or the deviation of several passes with dropout
     on. Used only where a call asks for it with its parameter `mc_passes`; this is the most that one call may ask for. The model must
     have dropout."""
+
+    formats: Annotated[list[Format], Field(min_length=1, max_length=2, json_schema_extra={"x-kubernetes-list-type": "set"})] = [Format.PT2]
+    """Forms in which the version holds the model. PT2 is always one of them; ONNX adds a file for other runtimes, judged by itself. A
+    model that has no form in ONNX fails before its training starts."""
+
+    @model_validator(mode="after")
+    def _with_pt2_and_each_once(self) -> Self:
+        if Format.PT2 not in self.formats:
+            raise ValueError(f"formats: {PT2_REQUIRED}")
+        if len(set(self.formats)) < len(self.formats):
+            raise ValueError("formats: name each format once")
+        return self
 
     @model_validator(mode="after")
     def _not_a_version_number(self) -> Self:
@@ -230,6 +248,7 @@ class TrainingJobSpec(JobSpec):
 
 REQUIRED_TO_TRAIN = ("model", "data")
 REQUIRED = "is required, unless spec.from names a run whose candidate is to be verified again"
+PT2_REQUIRED = "must hold PT2, which is what the gate judges and a version answers with"
 UNUSED_WITH_FROM = (*REQUIRED_TO_TRAIN, "image", "image_pull_policy", "active_deadline_seconds")
 """What says how to train, as far as its being set can be seen: a field with a default looks the same either way."""
 UNUSED = "does not go with spec.from: an existing candidate is verified again and nothing is trained"

@@ -55,6 +55,9 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("a gate that nothing passes", {"gate": [{"metric": "loss", "min": 2, "max": 1}]}, "spec.gate[0]"),
     ("an unknown metric", {"gate": [{"metric": "f1", "min": 0.5}]}, "spec.gate[0].metric"),
     ("an alias that MLflow keeps", {"export": {"alias": "latest"}}, "spec.export.alias"),
+    ("formats without PT2", {"export": {"formats": ["ONNX"]}}, "spec.export.formats"),
+    ("a format twice", {"export": {"formats": ["PT2", "PT2"]}}, "spec.export.formats[1]"),
+    ("an unknown format", {"export": {"formats": ["PT2", "TorchScript"]}}, "spec.export.formats[1]"),
     ("no passes of MC dropout", {"export": {"mcPasses": 0}}, "spec.export.mcPasses"),
     ("an experiment of another tenant", {"tracking": {"experiment": "a/../b"}}, "spec.tracking.experiment"),
     ("a model name with a slash", {"export": {"model": "team/model"}}, "spec.export.model"),
@@ -103,6 +106,7 @@ def test_fills_in_the_defaults(plane: ControlPlane, namespace: str) -> None:
     spec = plane.request("POST", collection(namespace), manifest("bare"))["spec"]
 
     assert (spec["seed"], spec["determinism"], spec["suspend"]) == (42, "WarnOnly", False)
+    assert spec["export"] == {"formats": ["PT2"]}
     assert spec["training"]["optimizer"] == {"learningRate": 0.001, "momentum": 0.9, "name": "AdamW", "weightDecay": 0.01}
 
 

@@ -80,7 +80,8 @@ def test_fields_of_spec_and_status() -> None:
 
 def test_files_of_a_candidate() -> None:
     assert candidate.FILES == ("eval.pt2", "heldout.safetensors", "weights.safetensors", "config.json")
-    assert candidate.ASKED_BY == {"mc.pt2": "spec.export.mcPasses"}
+    assert candidate.ASKED_BY == {"mc.pt2": "spec.export.mcPasses", "model.onnx": "spec.export.formats"}
+    assert (candidate.formats_of(candidate.FILES), candidate.formats_of(["model.onnx"])) == ("PT2", "PT2,ONNX")
     assert (candidate.CANDIDATE_PATH, candidate.MANIFEST) == ("candidate", "manifest.json")
 
 

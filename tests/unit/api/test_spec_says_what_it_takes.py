@@ -16,6 +16,8 @@ def base(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(("changes", "field"), [
     ({"droput": {}}, "spec.droput"), ({"dropout": {"rate": 1}}, "spec.dropout.rate"), ({"seed": -1}, "spec.seed"),
     ({"seed": 2**32}, "spec.seed"), ({"gate": [{"metric": "loss"}]}, "spec.gate[0]"), ({"export": {"alias": "latest"}}, "spec.export"),
+    ({"export": {"formats": ["ONNX"]}}, "formats: must hold PT2"), ({"export": {"formats": ["PT2", "PT2"]}}, "name each format once"),
+    ({"export": {"formats": ["PT2", "TorchScript"]}}, "spec.export.formats[1]"), ({"export": {"formats": []}}, "spec.export.formats"),
     ({"export": {"mcPasses": 0}}, "spec.export.mcPasses"), ({"export": {"mcPasses": 1001}}, "spec.export.mcPasses"),
     ({"gate": [{"metric": "loss", "min": 2, "max": 1}]}, "min 2.0 is above max 1.0"), ({"training": {"epochs": 0}}, "spec.training.epochs"),
     ({"podTemplate": {"volumes": [{"name": "a", "hostPath": {"path": "/"}}]}}, "spec.podTemplate.volumes[0].hostPath"),

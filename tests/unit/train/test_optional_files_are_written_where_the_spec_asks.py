@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import Tensor, nn
 
-from dropout_api.candidate import FILES, MANIFEST, MC, PROGRAM, Manifest
+from dropout_api.candidate import FILES, MANIFEST, MC, ONNX, PROGRAM, Manifest
 from dropout_api.names import ExitCode
-from dropout_api.spec import ExportSpec, JobSpec
+from dropout_api.spec import ExportSpec, Format, JobSpec
 from dropout_trainer.data import Data, digest
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate import gate
@@ -23,6 +23,7 @@ from dropout_trainer.train.seeds import derive
 
 SPEC = JobSpec.model_validate({"model": {"factory": "theirs:model"}, "data": {"factory": "theirs:data"}})
 WITH_MC = ExportSpec(mc_passes=10)
+WITH_BOTH = ExportSpec(mc_passes=10, formats=[Format.PT2, Format.ONNX])
 
 
 class Net(nn.Module):
@@ -40,6 +41,11 @@ class Net(nn.Module):
         return result
 
 
+class Spectral(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.linalg.eigvals(inputs.unsqueeze(2) * inputs.unsqueeze(1)).real[:, :3]
+
+
 class Noisy(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -48,6 +54,10 @@ class Noisy(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         result: Tensor = self.last(inputs + torch.randn_like(inputs) if self.training else inputs)
         return result
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
 
 
 Write = Callable[[nn.Module, ExportSpec], Path]
@@ -66,14 +76,16 @@ def write(data: Data, tmp_path: Path) -> Write:
 
 
 def test_and_the_manifest_names_them(write: Write) -> None:
-    folder = write(Net(), WITH_MC)
+    folder = write(network(), WITH_BOTH)
 
     names = {path.name for path in folder.iterdir()}
-    assert names == {*FILES, MC, MANIFEST}
-    assert set(Manifest.model_validate_json((folder / MANIFEST).read_text()).files) == {*FILES, MC}
+    assert names == {*FILES, MC, ONNX, MANIFEST}
+    assert set(Manifest.model_validate_json((folder / MANIFEST).read_text()).files) == {*FILES, MC, ONNX}
+    report = gate.inspect(folder, (), WITH_BOTH).report
+    assert report.passed, report.message
 
 
-def test_and_pass_the_gate(write: Write) -> None:
+def test_an_mc_program_passes_the_gate(write: Write) -> None:
     torch.manual_seed(0)
     report = gate.inspect(write(Net(), WITH_MC), (), WITH_MC).report
 
@@ -112,3 +124,9 @@ def test_but_never_mc_dropout_without_dropout(model: nn.Module, data: Data) -> N
     with pytest.raises(StageFailure, match=r"spec\.export\.mcPasses: the model has no dropout that is on in training mode") as end:
         rehearse(model, data.test.inputs, WITH_MC)
     assert end.value.exit_code == ExitCode.SPEC_INVALID
+
+
+def test_nor_onnx_where_the_model_has_no_such_form(data: Data) -> None:
+    with pytest.raises(StageFailure, match=r"cannot be exported to ONNX: .*leave ONNX out of spec\.export\.formats") as end:
+        rehearse(Spectral(), data.test.inputs, WITH_BOTH.model_copy(update={"mc_passes": None}))
+    assert end.value.exit_code == ExitCode.EXPORT_FAILED

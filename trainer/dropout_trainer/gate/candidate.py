@@ -12,14 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from dropout_api.builtins import describe
-from dropout_api.candidate import ASKED_BY, CONFIG, FILES, HELDOUT, MANIFEST, MC, PROGRAM, WEIGHTS, CandidateConfig, Manifest
+from dropout_api.candidate import ASKED_BY, CONFIG, FILES, HELDOUT, MANIFEST, MC, ONNX, PROGRAM, WEIGHTS, CandidateConfig, Manifest
 from dropout_api.model import Wire
 from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.gate.outputs import Outputs
 from dropout_trainer.gate.target import Program
 from dropout_trainer.gate.verdict import RefusedError
 
-MAX_BYTES = {PROGRAM: 8 << 30, MC: 8 << 30, HELDOUT: 4 << 30, WEIGHTS: 8 << 30, CONFIG: 4 << 20, MANIFEST: 64 << 10}
+MAX_BYTES = {PROGRAM: 8 << 30, MC: 8 << 30, ONNX: (2 << 30) - 1, HELDOUT: 4 << 30, WEIGHTS: 8 << 30, CONFIG: 4 << 20, MANIFEST: 64 << 10}
 """Largest accepted size of each file."""
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
 EXAMPLE_ROWS = 16

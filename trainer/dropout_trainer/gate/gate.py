@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from dropout_api.candidate import MC, PROGRAM, CandidateConfig, files_for
+from dropout_api.candidate import MC, ONNX, PROGRAM, CandidateConfig, files_for
 from dropout_api.spec import ExportSpec, QualityBar
 from dropout_api.verdict import Basis, CheckResult
 from dropout_trainer.gate import candidate, programs, quality
@@ -111,7 +111,9 @@ def inspect(folder: Path, bars: Sequence[QualityBar] = (), export: ExportSpec = 
     except RefusedError as error:
         return Inspection(GateReport(checks=[*checks, failed(name, error.evidence, error.remedy)]), config, digests)
     report = examine_candidate(program, heldout, config, bars)
-    optional = examine_mc(folder / MC, program, heldout) if export.mc_passes else []
+    optional = examine_mc(folder / MC, program, heldout) if MC in digests else []
+    if ONNX in digests:
+        optional += examine_onnx(folder / ONNX, heldout, config.classes)
     return Inspection(report.model_copy(update={"checks": [*checks, *report.checks, *optional]}), config, digests)
 
 
@@ -138,6 +140,24 @@ def examine_mc(path: Path, evaluated: candidate.Classifier, heldout: candidate.H
     subject = McSubject(program, evaluated, heldout.inputs(), heldout.recorded())
     checks = [attempt(name, lambda check=check, name=name: check(name, subject)) for name, check in MC_CHECKS.items()]  # type: ignore[misc]
     return [passed("mc_archive", "its archive holds tensors and torch's own ops, and no code"), *checks]
+
+
+def examine_onnx(path: Path, heldout: candidate.Heldout, classes: int) -> list[CheckResult]:
+    """The checks of the ONNX file in `path`."""
+    from dropout_trainer.gate import onnx_model  # onnxruntime takes a while, and few ask for it
+
+    try:
+        model = onnx_model.load(path, classes)
+    except RefusedError as error:
+        return [failed("onnx_archive", error.evidence, error.remedy)]
+    inputs, recorded = heldout.inputs(), heldout.recorded()
+    settled = settle(model, inputs)
+    return [
+        passed("onnx_archive", "the file holds tensors and ONNX's own ops, and no code"),
+        attempt(onnx_model.GRAPH, lambda: onnx_model.scan(model)),
+        *(attempt(f"onnx_{name}", lambda name=name: BEHAVIOUR[name](f"onnx_{name}", model, settled)) for name in onnx_model.BEHAVIOUR),  # type: ignore[misc]
+        attempt("onnx_parity", lambda: parity("onnx_parity", model, recorded)),
+    ]
 
 
 def attested(config: CandidateConfig) -> list[CheckResult]:

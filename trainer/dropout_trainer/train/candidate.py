@@ -15,6 +15,7 @@ from dropout_api.candidate import (
     HELDOUT,
     MANIFEST,
     MC,
+    ONNX,
     PROGRAM,
     WEIGHTS,
     CandidateConfig,
@@ -22,11 +23,12 @@ from dropout_api.candidate import (
     Manifest,
     files_for,
 )
-from dropout_api.spec import ExportSpec
+from dropout_api.spec import ExportSpec, Format
 from dropout_trainer.data import Split
-from dropout_trainer.train.export import eval_copy, export_program
+from dropout_trainer.train.export import EXAMPLE_ROWS, eval_copy, export_program
 from dropout_trainer.train.mc_export import export_mc
 from dropout_trainer.train.modes import drawing
+from dropout_trainer.train.onnx_export import export_onnx
 
 HELDOUT_ROWS = 2048
 """Rows of the test set that a candidate carries at most, the first ones."""
@@ -63,6 +65,8 @@ def write_optional(folder: Path, model: nn.Module, inputs: Tensor, export: Expor
     """Writes the files that `export` asks for beyond what every candidate has. Raises StageFailure when the model has no such form."""
     if export.mc_passes:
         torch.export.save(export_mc(model, inputs), folder / MC)
+    if Format.ONNX in export.formats:
+        export_onnx(model, (inputs[:EXAMPLE_ROWS].clone(),), folder / ONNX)
 
 
 def rehearse(model: nn.Module, inputs: Tensor, export: ExportSpec) -> None:

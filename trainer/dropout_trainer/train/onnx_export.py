@@ -16,7 +16,10 @@ from dropout_trainer.train.export import eval_copy
 
 OPSET = 20
 """Widely served, and what torch 2.13 writes by itself; fixed so that another torch writes the same."""
-REMEDY = "not every op of torch has a form in ONNX; see https://docs.pytorch.org/docs/stable/onnx_export.html, or leave the ONNX file out"
+REMEDY = (
+    "not every op of torch has a form in ONNX; see https://docs.pytorch.org/docs/stable/onnx_export.html, "
+    "or leave ONNX out of spec.export.formats"
+)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from dropout_api._version import __version__
 from dropout_api.binding import SIGNATURE, STATEMENT, Statement
 from dropout_api.builtins import describe
-from dropout_api.candidate import MANIFEST, MC, PROGRAM, CandidateConfig
+from dropout_api.candidate import MANIFEST, MC, PROGRAM, CandidateConfig, formats_of
 from dropout_api.names import Tag
 from dropout_api.spec import JobSpec
 from dropout_api.task import VerifyTask
@@ -154,7 +154,7 @@ def tags(statement: Statement) -> dict[str, str]:
         Tag.CLUSTER: job.cluster, Tag.NAMESPACE: job.namespace, Tag.NAME: job.name, Tag.UID: job.uid, Tag.RUN_ID: statement.job_run_id,
         Tag.DIGEST: statement.program_sha256, Tag.SEED: str(statement.seed), Tag.IMAGE: statement.image,
         Tag.VERDICT: statement.verdict.value, Tag.GATE_VERSION: statement.gate_version,
-        Tag.MC_DIGEST: statement.candidate.get(MC, NONE),
+        Tag.MC_DIGEST: statement.candidate.get(MC, NONE), Tag.FORMAT: formats_of(statement.candidate),
     }
     return {tag.value: value for tag, value in known.items()}
 
@@ -168,4 +168,4 @@ def spec_digest(spec: JobSpec) -> str:
 def versions() -> dict[str, str]:
     """Of what the gate runs with."""
     return {"python": platform.python_version(), "torch": torch.__version__, "dropout-operator": __version__} | {
-        name: version(name) for name in ("mlflow", "numpy", "safetensors")}
+        name: version(name) for name in ("mlflow", "numpy", "onnx", "onnxruntime", "safetensors")}

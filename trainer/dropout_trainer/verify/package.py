@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from dropout_api.candidate import MC, PROGRAM, CandidateConfig
+from dropout_api.candidate import MC, ONNX, PROGRAM, CandidateConfig
 from dropout_api.spec import ExportSpec
 from dropout_trainer.gate.candidate import read_heldout
 from dropout_trainer.gate.target import quiet
 
 CODE = "serving.py"
 EXAMPLE_ROWS = 2
-ARTIFACTS = {"program": PROGRAM, "mc": MC}
-"""Names by which the serving code finds a version's files; a version has those that its candidate has."""
+ARTIFACTS = {"program": PROGRAM, "mc": MC, "onnx": ONNX}
+"""Names by which the serving code finds a version's files; a version has those that its candidate has. ONNX is for other runtimes."""
 
 
 def build(candidate: Path, config: CandidateConfig, digests: Mapping[str, str], export: ExportSpec, target: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dropout_api.candidate import MC, REPORT_PATH, CandidateConfig, files_for
+from dropout_api.candidate import MC, REPORT_PATH, CandidateConfig, files_for, formats_of
 from dropout_api.names import ExitCode, Tag, verified_experiment
 from dropout_api.report import StageError, VerifyReport
 from dropout_api.task import VerifyTask
@@ -132,6 +132,7 @@ def _order(task: VerifyTask, inspection: gate.Inspection, keys: signing.Keys) ->
         Tag.DIGEST: inspection.sha256 or NO_DIGEST, Tag.SEED: seed_tag(task, inspection.config), Tag.IMAGE: task.image_id or "unknown",
         Tag.VERDICT: "Passed" if inspection.report.passed else "Failed", Tag.GATE_VERSION: GATE_VERSION,
         Tag.PLAN: plan_tag(inspection.config), **({Tag.FROM_RUN: task.source.id} if task.source else {}),
+        Tag.FORMAT: formats_of(inspection.digests),
         **({Tag.MC_DIGEST: inspection.digests[MC]} if MC in inspection.digests else {}),
     }
     by = f"run {task.source.id}, verified again by" if task.source else "the training of"

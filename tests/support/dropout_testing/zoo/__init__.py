@@ -5,7 +5,7 @@
 
 from dropout_testing.zoo.broken import BROKEN as OWN_BROKEN
 from dropout_testing.zoo.broken import CLASSES, FEATURES
-from dropout_testing.zoo.candidates import add_mc, candidate, config_of, export, heldout_of, seal
+from dropout_testing.zoo.candidates import add_mc, add_onnx, candidate, config_of, export, heldout_of, seal
 from dropout_testing.zoo.entries import Broken, Sound
 from dropout_testing.zoo.fresh import FRESH_BROKEN, FRESH_SOUND
 from dropout_testing.zoo.sound import SOUND as OWN_SOUND
@@ -14,7 +14,9 @@ BROKEN = OWN_BROKEN | FRESH_BROKEN
 SOUND = OWN_SOUND | FRESH_SOUND
 """With the twenty that were written by fresh eyes after the checks were frozen: FRESH.md tells what came of them the first time."""
 
-__all__ = ["BROKEN", "CLASSES", "FEATURES", "SOUND", "add_mc", "animals", "candidate", "config_of", "export", "heldout_of", "seal"]
+__all__ = [
+    "BROKEN", "CLASSES", "FEATURES", "SOUND", "add_mc", "add_onnx", "animals", "candidate", "config_of", "export", "heldout_of", "seal",
+]
 
 
 def animals(*parts: str) -> dict[str, Broken | Sound]:

@@ -8,8 +8,22 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dropout_api.candidate import ASKED_BY, CONFIG, FILES, HELDOUT, MANIFEST, MC, PROGRAM, WEIGHTS, CandidateConfig, FileDigest, Manifest
+from dropout_api.candidate import (
+    ASKED_BY,
+    CONFIG,
+    FILES,
+    HELDOUT,
+    MANIFEST,
+    MC,
+    ONNX,
+    PROGRAM,
+    WEIGHTS,
+    CandidateConfig,
+    FileDigest,
+    Manifest,
+)
 from dropout_api.verdict import Basis, CheckResult, Outcome
+from dropout_testing.onnx_exports import export_as_is
 from dropout_testing.zoo.broken import CLASSES, FEATURES
 from dropout_trainer.gate.candidate import Heldout, sha256
 from dropout_trainer.gate.gate import SOURCE_CHECKS
@@ -76,6 +90,12 @@ def seal(folder: Path) -> None:
     names = [*FILES, *(name for name in ASKED_BY if (folder / name).exists())]
     files = {name: FileDigest(sha256=sha256(folder / name), size=(folder / name).stat().st_size) for name in names}
     (folder / MANIFEST).write_text(Manifest(files=files).to_json())
+
+
+def add_onnx(folder: Path, network: nn.Module) -> None:
+    """Adds an ONNX file to a candidate: `network`, as it is."""
+    export_as_is(network, (heldout_rows()[:4],), folder / ONNX)
+    seal(folder)
 
 
 def add_mc(folder: Path, network: nn.Module) -> None:
