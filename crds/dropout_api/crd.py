@@ -92,7 +92,7 @@ def _spec() -> Schema:
     ]
     properties["export"]["x-kubernetes-validations"] = [
         _rule("!has(self.alias) || self.alias != 'latest'", "'latest' is reserved by MLflow; choose another name", ".alias"),
-        _rule("'PT2' in self.formats", PT2_REQUIRED, ".formats"),
+        _rule("!has(self.formats) || 'PT2' in self.formats", PT2_REQUIRED, ".formats"),  # the default {} is judged before it is filled in
     ]
     template = properties["podTemplate"]["properties"]
     reserved = " || ".join(f"self.name.startsWith('{prefix}')" for prefix in names.RESERVED_ENV_PREFIXES)
