@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from dropout_api.candidate import MANIFEST
+from dropout_api.candidate import MANIFEST, MC, ONNX
+from dropout_api.spec import ExportSpec, Format
 from dropout_trainer.check import examples, folders, models
 from dropout_trainer.check.arguments import ACCEPTED, Asked
 from dropout_trainer.check.usercode import REFERENCE, missing, usage
@@ -42,7 +43,7 @@ def of_path(path: Path, asked: Asked) -> GateReport:
 
 def _folder(path: Path, asked: Asked) -> GateReport:
     if (path / MANIFEST).is_file():
-        return inspect(path).report
+        return inspect(path, export=_export_of(path)).report
     if not (path / folders.ML_MODEL).is_file():
         raise _not_accepted(f"{path}, a folder with neither {MANIFEST} nor {folders.ML_MODEL},")
     try:
@@ -51,6 +52,12 @@ def _folder(path: Path, asked: Asked) -> GateReport:
         return GateReport(checks=[could_not_run("load", error.evidence, error.remedy)])
     report = _pickle(path, asked) if model.suffix in folders.PICKLES else of_path(model, asked)
     return report.model_copy(update={"checks": [*report.checks, *notes]})
+
+
+def _export_of(candidate: Path) -> ExportSpec:
+    """What the candidate's job asked for, as far as its files tell: on a terminal there is no job to say so."""
+    there = {path.name for path in candidate.iterdir()}
+    return ExportSpec(mc_passes=1 if MC in there else None, formats=list(Format) if ONNX in there else [Format.PT2])
 
 
 def _program(path: Path, asked: Asked) -> GateReport:
