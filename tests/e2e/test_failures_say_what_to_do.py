@@ -165,9 +165,11 @@ def test_a_template_that_reaches_for_the_verify_pod(namespace: str, mlflow: Clus
     (pod,) = cluster.items("pods", cluster.OPERATOR_NAMESPACE, f"training.dropout.dev/job-uid={uid}")
     (container,) = pod["spec"]["containers"]
     assert pod["spec"]["serviceAccountName"] != "mine"
-    assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["tmp"]
+    (signing,) = [volume for volume in pod["spec"]["volumes"] if volume["name"] != "tmp"]
+    assert signing["secret"]["secretName"] == "dropout-operator-signing"
     assert {variable["name"] for variable in container["env"]} == {
-        "DROPOUT_TASK", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "HOME"}
+        "DROPOUT_TASK", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "HOME", "DROPOUT_SIGNING_KEY",
+        "DROPOUT_VERIFYING_KEY"}
     assert container["image"] == cluster.TRAINER_IMAGE
     assert "mine" not in pod["metadata"]["labels"]
     assert {"key": "mine", "operator": "Exists"} in pod["spec"]["tolerations"]
