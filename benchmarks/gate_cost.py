@@ -61,10 +61,12 @@ def make(name: str, folder: Path) -> None:
     import torch
 
     from dropout_api.candidate import CandidateConfig
+    from dropout_api.spec import ExportSpec
     from dropout_trainer.data import Split
     from dropout_trainer.gate.gate import attest
     from dropout_trainer.gate.inputs import Call, Inputs
-    from dropout_trainer.train.export import eval_copy, write_candidate
+    from dropout_trainer.train.candidate import write_candidate
+    from dropout_trainer.train.export import eval_copy
 
     torch.manual_seed(0)
     network, inputs = _network(name)
@@ -75,7 +77,7 @@ def make(name: str, folder: Path) -> None:
         input_dtype="float32" if inputs.is_floating_point() else "int64", versions={"torch": torch.__version__}, data_sha256="0" * 64,
         model_factory="bench:network", attested=attest(copy, Inputs(Call((inputs[:16],)))),
     )
-    write_candidate(folder, copy, Split(inputs, torch.arange(ROWS) % 10), config)
+    write_candidate(folder, copy, Split(inputs, torch.arange(ROWS) % 10), config, ExportSpec())
 
 
 def judge(name: str, folder: Path) -> None:
