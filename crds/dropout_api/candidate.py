@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from dropout_api.dropout import DropoutAction, DropoutKind, Implementation, Schedule
+from dropout_api.metrics import TaskKind
 from dropout_api.model import Observed, Wire
 from dropout_api.report import Sha256
 from dropout_api.spec import ExportSpec, Format
@@ -18,7 +20,8 @@ CANDIDATE_PATH = "candidate"
 PROGRAM = "eval.pt2"
 """The model, exported in eval mode under no_grad on the CPU with a dynamic batch dimension."""
 HELDOUT = "heldout.safetensors"
-"""The test set: tensors `input` [N, ...], `output` [N, classes] (what the eager model answered in eval mode) and `target` [N]."""
+"""The test set: tensors `input` [N, ...], `output` [N, outputs] (what the eager model answered in eval mode), `target` [N] of int64 or
+[N, values] of float32, and where the data have segments `segment` [N] of int64."""
 WEIGHTS = "weights.safetensors"
 """The state dict, for retraining."""
 CONFIG = "config.json"
@@ -50,16 +53,42 @@ def formats_of(files: Collection[str]) -> str:
 
 
 class PlanRow(Wire):
-    """One dropout layer, what was decided for it and why."""
+    """One place of dropout in a model, what was decided for it and why."""
 
     layer: str
-    """Dotted name in the model."""
-    kind: str
+    """Dotted name in the model; of what a rule has added, the name of the layer that it was added to."""
+    kind: DropoutKind
     type: str
-    """Class of the module, or the attribute's owner as `LSTM.dropout`."""
+    """Class of the module, the attribute's owner as `LSTM.dropout`, or the layer and what was added to it as `Conv2d + Dropout2d`."""
+    action: DropoutAction = DropoutAction.SET
     rate: float
+    """The highest of its schedule."""
+    schedule: Schedule = Schedule()
+    implementation: Implementation = Implementation.NATIVE
+    """Fast or Native."""
     why: str
     """`rule 2 (features.*)`, `spec.dropout.rate` or `model`."""
+    warnings: list[str] = []
+    """Why this place or rate is known to hurt."""
+
+
+class Task(Wire):
+    """What the model answers, and how its answers are judged."""
+
+    kind: TaskKind = TaskKind.CLASSIFICATION
+    outputs: Annotated[int, Field(ge=1)]
+    """Columns of the answer [N, outputs]: logits of the classes; else the values, or with quantiles each value's quantiles side by side."""
+    loss: Literal["CrossEntropy", "MSE", "MAE", "Huber", "Quantile"] = "CrossEntropy"
+    quantiles: list[float] = []
+    deviation: list[float] = []
+    """Of Regression: standard deviation of each value in the training targets, in which losses are measured."""
+    class_names: list[str] = []
+    segment_names: list[str] = []
+
+    @property
+    def values(self) -> int:
+        """Of Regression: values a row, the columns of the targets [N, values]."""
+        return self.outputs // max(1, len(self.quantiles))
 
 
 class CandidateConfig(Observed):
@@ -69,11 +98,12 @@ class CandidateConfig(Observed):
     seeds: dict[str, int]
     """The seed of every stream, derived from `seed`."""
     plan: list[PlanRow]
-    classes: Annotated[int, Field(ge=2)]
-    class_names: list[str] = []
+    task: Task
     input_shape: list[int]
     """Without the batch dimension."""
     input_dtype: Literal["float32", "int64"] = "float32"
+    vocabulary: list[str] = []
+    """Of token inputs: the token of each number."""
     versions: dict[str, str]
     """Of python, torch, numpy and this package."""
     data_sha256: Sha256

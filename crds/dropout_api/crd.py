@@ -6,16 +6,22 @@ schema, cross-field rules and immutability from CEL (https://kubernetes.io/docs/
 
 import json
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic.alias_generators import to_camel
 
 from dropout_api import names
+from dropout_api.dropout import INSERTED, WRAPPED
+from dropout_api.metrics import BY_CLASS, CLASS_FITS
 from dropout_api.pod import PodTemplate
 from dropout_api.schema import Schema, structural
 from dropout_api.spec import (
+    COMPILED_AT_ONE_RATE,
     IMMUTABLE_UNLESS_SUSPENDED,
     MUTABLE,
+    ONE_SOURCE,
+    ONE_VERSION,
     PT2_REQUIRED,
     REQUIRED,
     REQUIRED_TO_TRAIN,
@@ -24,6 +30,7 @@ from dropout_api.spec import (
     JobSpec,
 )
 from dropout_api.status import JobStatus
+from dropout_api.training import MORE_THAN_ONE, ONE_WARM_UP, ONE_WEIGHTING, QUANTILES
 
 MAX_NAME = 52  # leaves room for "-<attempt>" and the pod's suffix within a label's 63 characters
 COLUMNS = (
@@ -89,7 +96,18 @@ def _spec() -> Schema:
     properties["gate"]["items"]["x-kubernetes-validations"] = [
         _rule("has(self.min) || has(self.max)", "set min, max or both"),
         _rule("!has(self.min) || !has(self.max) || self.min <= self.max", "min is above max"),
+        _rule(f"!has(self.class) || self.metric in {_list(BY_CLASS)}", f"class {CLASS_FITS}", ".metric"),
     ]
+    properties["dropout"]["properties"]["layers"]["items"]["x-kubernetes-validations"] = [
+        _rule(f"self.action != '{action}' || (has(self.kind) && self.kind in {_list(kinds)})",
+              f"action {action} needs a kind of {', '.join(kinds)}", ".action")
+        for action, kinds in (("Insert", INSERTED), ("Wrap", WRAPPED))
+    ]
+    properties["model"]["properties"]["weights"]["x-kubernetes-validations"] = [
+        _rule("[has(self.uri), has(self.run), has(self.model)].filter(source, source).size() == 1", ONE_SOURCE),
+        _rule("has(self.model) == (has(self.alias) != has(self.version)) && (has(self.model) || !has(self.alias))", ONE_VERSION),
+    ]
+    properties["training"]["x-kubernetes-validations"] = _training()
     properties["export"]["x-kubernetes-validations"] = [
         _rule("!has(self.alias) || self.alias != 'latest'", "'latest' is reserved by MLflow; choose another name", ".alias"),
         _rule("!has(self.formats) || 'PT2' in self.formats", PT2_REQUIRED, ".formats"),  # the default {} is judged before it is filled in
@@ -104,6 +122,23 @@ def _spec() -> Schema:
         _rule(f"{sources}.filter(source, source).size() == 1", "set exactly one of persistentVolumeClaim, configMap, secret, emptyDir"),
     ]
     return spec
+
+
+def _training() -> list[Schema]:
+    """Rules inside of spec.training that the models themselves check with the same words."""
+    loss = "self.loss"
+    return [
+        _rule("self.scheduler.name != 'OneCycle' || self.scheduler.warmupEpochs == 0", f"warmupEpochs {ONE_WARM_UP}", ".scheduler"),
+        _rule(f"(has({loss}.name) && {loss}.name == 'Quantile') == ({loss}.quantiles.size() > 0)",
+              QUANTILES, ".loss"),
+        _rule(f"{loss}.weights.size() == 0 || {loss}.classWeights != 'Balanced'", ONE_WEIGHTING, ".loss"),
+        _rule("!has(self.crossValidation) || self.crossValidation.folds > 1 || (self.crossValidation.folds == 0 && "
+              "self.crossValidation.repeats > 1)", MORE_THAN_ONE, ".crossValidation"),
+    ]
+
+
+def _list(names: Iterable[str]) -> str:
+    return "[" + ", ".join(f"'{name}'" for name in names) + "]"
 
 
 def _immutable() -> list[Schema]:
@@ -124,7 +159,8 @@ def _trained_or_from() -> list[Schema]:
     required = [_message(name, f"has(self.from) || has(self.{name})", REQUIRED) for name in map(wire_name, REQUIRED_TO_TRAIN)]
     unused = [_message(name, f"!has(self.from) || !has(self.{name})", UNUSED) for name in map(wire_name, UNUSED_WITH_FROM)]
     plan = "!has(self.from) || !has(self.dropout.rate) && self.dropout.layers.size() == 0"
-    return [*required, *unused, _message("dropout", plan, UNUSED)]
+    compiled = "!self.training.compile || self.dropout.layers.all(rule, rule.schedule.kind == 'Constant')"
+    return [*required, *unused, _message("dropout", plan, UNUSED), _message("dropout.layers", compiled, COMPILED_AT_ONE_RATE)]
 
 
 def _immutable_template() -> list[Schema]:

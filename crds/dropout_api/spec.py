@@ -10,16 +10,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 from pydantic.alias_generators import to_camel
 
+from dropout_api.dropout import DropoutSpec, ScheduleKind
+from dropout_api.metrics import QualityBar
 from dropout_api.model import Wire
 from dropout_api.pod import PodTemplate, ResourceRequirements
+from dropout_api.training import TrainingSpec
 
 # A built-in's name, or "package.module:callable".
 Factory = Annotated[
     str, Field(max_length=200, pattern=r"^([a-z][a-z0-9_]*|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*)$")
 ]
-Rate = Annotated[float, Field(ge=0, lt=1)]
 DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-MetricName = Literal["loss", "accuracy"]
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 RunId = Annotated[str, Field(max_length=32, pattern=r"^[0-9a-f]{32}$")]
 
@@ -36,12 +37,61 @@ class FactoryCall(Wire):
     """Keyword arguments for the factory. Those of built-ins are checked before anything starts."""
 
 
+class Weights(Wire):
+    """Where weights come from, for fine-tuning: exactly one of a file, a run, or a registered version."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    """A safetensors file that the training pod can read: a path, or an fsspec URI as s3://bucket/weights.safetensors."""
+    run: RunId | None = None
+    """MLflow run of the namespace that holds a candidate: `status.run.id` of the job that trained it."""
+    model: Annotated[str, Field(min_length=1, max_length=180, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
+    """Registered model of the namespace, by its name there, as in `export.model`; with `alias` or `version`."""
+    alias: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9-]*$")] | None = None
+    version: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    strict: bool = True
+    """Refuse weights that the model lacks and parameters that the weights lack. When false, what fits by name and shape is taken; at least
+    one must."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if [self.uri, self.run, self.model].count(None) != 2:
+            raise ValueError(ONE_SOURCE)
+        if self.model is not None and (self.alias is None) == (self.version is None):
+            raise ValueError(ONE_VERSION)
+        if self.model is None and (self.alias is not None or self.version is not None):
+            raise ValueError(ONE_VERSION)
+        return self
+
+
+ONE_SOURCE = "set exactly one of uri, run, model"
+ONE_VERSION = "model goes with exactly one of alias and version, and they with nothing else"
+
+
 class ModelSpec(FactoryCall):
-    """The network: a factory that returns a torch.nn.Module. Built-ins: mlp, cnn."""
+    """The network: a factory that returns a torch.nn.Module. Built-ins: mlp, cnn, resnet, transformer, lstm."""
+
+    weights: Weights | None = None
+    """Weights to start from; drawn from the seed when not set."""
+
+
+class Augmentation(Wire):
+    """A random change of each training batch, for images [N, channels, height, width] but for Noise, which takes any floats."""
+
+    kind: Literal["HorizontalFlip", "RandomCrop", "Noise"]
+    probability: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Of HorizontalFlip, for each row."""
+    padding: Annotated[int, Field(ge=1, le=64)] = 4
+    """Of RandomCrop: zeros around the image, in pixels, from which a crop of its own size is taken."""
+    deviation: Annotated[float, Field(gt=0, le=1000)] = 0.1
+    """Of Noise: standard deviation of what is added."""
 
 
 class DataSpec(FactoryCall):
-    """The data: a factory that returns train, validation and test sets. Built-ins: sklearn, fashion_mnist."""
+    """The data: a factory that returns train, validation and test sets. Built-ins: sklearn, fashion_mnist, csv, parquet, npz, series, text,
+    images, hugging_face."""
+
+    augmentation: Annotated[list[Augmentation], Field(max_length=8)] = []
+    """Applied in this order to training batches alone."""
 
 
 class CandidateSource(Wire):
@@ -50,67 +100,6 @@ class CandidateSource(Wire):
 
     run: RunId
     """MLflow run that holds the candidate: `status.run.id` of the job that trained it, in this namespace."""
-
-
-class DropoutKind(StrEnum):
-    STANDARD = "Standard"
-    SPATIAL = "Spatial"
-    ALPHA = "Alpha"
-    ATTENTION = "Attention"
-
-
-class DropoutRule(Wire):
-    """Sets the rate of the dropout layers that it matches; the first rule that matches a layer decides."""
-
-    match: Annotated[str, Field(min_length=1, max_length=200)] = "*"
-    """Shell-style pattern over the layer's dotted name in the model, as `features.*` or `*.dropout`."""
-    kind: DropoutKind | None = None
-    """Only layers of this kind; every kind when not set."""
-    rate: Rate
-    """Probability that an element (Spatial: a whole channel) is zeroed in training; 0 switches the layer off."""
-
-
-class DropoutSpec(Wire):
-    """The dropout plan. What the model's code says holds for layers that neither `rate` nor a rule names."""
-
-    rate: Rate | None = None
-    """Rate of every dropout layer that no rule matches."""
-    layers: Annotated[list[DropoutRule], Field(max_length=64)] = []
-    """Rules, first match wins. A rule that matches no layer of the model is an error."""
-
-
-class Optimizer(Wire):
-    """The optimiser, as in torch.optim."""
-
-    name: Literal["AdamW", "Adam", "SGD"] = "AdamW"
-    learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.001
-    weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.01
-    """Decoupled for AdamW, an L2 term for Adam and SGD."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Used by SGD alone."""
-
-
-class EarlyStopping(Wire):
-    """Stop when a monitored metric has not improved, and keep the weights of its best epoch."""
-
-    monitor: Literal["val_loss", "val_accuracy", "val_gap"] = "val_loss"
-    mode: Literal["Min", "Max"] = "Min"
-    """Whether smaller or larger is better."""
-    patience: Annotated[int, Field(ge=1, le=10_000)] = 5
-    """Epochs without improvement after which training stops."""
-    min_delta: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
-    """Smallest change that counts as an improvement."""
-
-
-class TrainingSpec(Wire):
-    """The training loop."""
-
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
-    batch_size: Annotated[int, Field(ge=1, le=1_048_576)] = 64
-    optimizer: Optimizer = Optimizer()
-    early_stopping: EarlyStopping | None = None
-    gradient_clip_norm: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
-    """Largest 2-norm of all gradients together; not clipped when not set."""
 
 
 class TrackingSpec(Wire):
@@ -154,24 +143,6 @@ class ExportSpec(Wire):
     def _not_a_version_number(self) -> Self:
         if self.alias in ("latest",):
             raise ValueError("alias: 'latest' is reserved by MLflow; choose another name")
-        return self
-
-
-class QualityBar(Wire):
-    """A bound on a metric that the verifier computes itself from the exported program on the held-out test set."""
-
-    metric: MetricName
-    min: Annotated[float, Field(ge=-1e9, le=1e9)] | None = None
-    """Smallest value that passes."""
-    max: Annotated[float, Field(ge=-1e9, le=1e9)] | None = None
-    """Largest value that passes."""
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Self:
-        if self.min is None and self.max is None:
-            raise ValueError(f"gate bar for {self.metric}: set min, max or both")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"gate bar for {self.metric}: min {self.min} is above max {self.max}")
         return self
 
 
@@ -225,6 +196,13 @@ class JobSpec(Wire):
     ttl_seconds_after_finished: TtlSpec = TtlSpec()
 
     @model_validator(mode="after")
+    def _compiled_at_one_rate(self) -> Self:
+        moving = [number for number, rule in enumerate(self.dropout.layers) if rule.schedule.kind is not ScheduleKind.CONSTANT]
+        if self.training.compile and moving:
+            raise ValueError(f"dropout.layers[{moving[0]}].schedule {COMPILED_AT_ONE_RATE}")
+        return self
+
+    @model_validator(mode="after")
     def _trained_or_from(self) -> Self:
         if self.source is None:
             missing = [name for name in REQUIRED_TO_TRAIN if getattr(self, name) is None]
@@ -246,6 +224,7 @@ class TrainingJobSpec(JobSpec):
     data: DataSpec
 
 
+COMPILED_AT_ONE_RATE = "does not go with training.compile, which would compile anew at each rate"
 REQUIRED_TO_TRAIN = ("model", "data")
 REQUIRED = "is required, unless spec.from names a run whose candidate is to be verified again"
 PT2_REQUIRED = "must hold PT2, which is what the gate judges and a version answers with"

@@ -32,6 +32,9 @@ class TrainTask(Wire):
     attempt: Annotated[int, Field(ge=1)]
     run: RunRef
     spec: TrainingJobSpec
+    weights: RunRef | None = None
+    """The run whose candidate has the weights to start from, once the operator has found it to be of the job's namespace; None
+    when `spec.model.weights` names a file or nothing."""
 
 
 class VerifyTask(Wire):

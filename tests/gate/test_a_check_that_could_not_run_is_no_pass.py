@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from dropout_testing import zoo
 
-from dropout_api.spec import QualityBar
+from dropout_api.metrics import QualityBar
 from dropout_api.verdict import Basis, CheckResult, Location, Outcome, Verdict
 from dropout_trainer.gate import gate, quality
 from dropout_trainer.gate.inputs import Inputs

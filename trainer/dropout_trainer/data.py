@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dropout_api.metrics import TaskKind
+
 DTYPES = {torch.float32: "float32", torch.int64: "int64"}
 MIN_ROWS = 2  # an export's example batch must hold two rows, or torch takes the batch size for a constant
 
@@ -17,32 +19,58 @@ MIN_ROWS = 2  # an export's example batch must hold two rows, or torch takes the
 class Split:
     """Rows of a data set.
 
-    `inputs` is [N, ...] of float32 or int64 (token ids), `targets` is [N] of int64 class numbers from 0.
+    `inputs` is [N, ...] of float32 or int64 (token numbers). `targets` is [N] of int64 class numbers from 0, or [N, values] of
+    float32. `segments`, where the data have them, is [N] of int64 numbers from 0.
     """
 
     inputs: Tensor
     targets: Tensor
+    segments: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def take(self, rows: Tensor) -> "Split":
         """The rows of these numbers, [M] of int64."""
-        return Split(self.inputs[rows], self.targets[rows])
+        return Split(self.inputs[rows], self.targets[rows], None if self.segments is None else self.segments[rows])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By field; without segments where there are none."""
+        every = {"inputs": self.inputs, "targets": self.targets, "segments": self.segments}
+        return {name: tensor for name, tensor in every.items() if tensor is not None}
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Mean and standard deviation of each input feature in the training rows, each in the shape of one feature vector [features].
+
+    The built-in models apply it to what they are given, the last dimension being features, so that they are served with raw values.
+    """
+
+    mean: Tensor
+    deviation: Tensor
 
 
 @dataclass(frozen=True)
 class Data:
-    """Training, validation and test set of a classification; `class_names` may be left out."""
+    """Training, validation and test set. Names of classes and segments, a scaling and a vocabulary may be left out."""
 
     train: Split
     val: Split
     test: Split
     class_names: tuple[str, ...] = ()
+    segment_names: tuple[str, ...] = ()
+    scaling: Scaling | None = None
+    vocabulary: tuple[str, ...] = ()
+    """Of token inputs: the token of each number."""
 
     @property
     def splits(self) -> dict[str, Split]:
         return {"train": self.train, "val": self.val, "test": self.test}
+
+    @property
+    def kind(self) -> TaskKind:
+        return TaskKind.REGRESSION if self.train.targets.is_floating_point() else TaskKind.CLASSIFICATION
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -51,8 +79,13 @@ class Data:
 
     @property
     def num_classes(self) -> int:
-        """As many as there are names, else one more than the largest target."""
+        """As many as there are names, else one more than the largest target. Of classifications alone."""
         return len(self.class_names) or 1 + max(int(split.targets.max()) for split in self.splits.values())
+
+    @property
+    def num_tokens(self) -> int:
+        """Of token inputs: as many as the vocabulary has, else one more than the largest."""
+        return len(self.vocabulary) or 1 + max(int(split.inputs.max()) for split in self.splits.values())
 
 
 def problems(data: Data) -> list[str]:
@@ -70,35 +103,50 @@ def _split_problems(split: Split) -> list[str]:
         found.append(f"inputs must be float32 or int64, not {_name(inputs.dtype)}")
     if inputs.ndim < 2:
         found.append(f"inputs must be [N, ...] with at least one dimension beside N, not {list(inputs.shape)}")
-    if targets.dtype != torch.int64 or targets.ndim != 1:
-        found.append(f"targets must be [N] of int64 class numbers, not {list(targets.shape)} of {_name(targets.dtype)}")
+    if (targets.dtype, targets.ndim) not in ((torch.int64, 1), (torch.float32, 2)):
+        wanted = "[N] of int64 class numbers or [N, values] of float32"
+        found.append(f"targets must be {wanted}, not {list(targets.shape)} of {_name(targets.dtype)}")
     if not found and len(inputs) != len(targets):
         found.append(f"inputs has {len(inputs)} rows but targets has {len(targets)}")
     if not found and len(targets) < MIN_ROWS:
         found.append(f"targets has {len(targets)} rows; at least {MIN_ROWS} are needed")
-    if not found and not bool(torch.isfinite(inputs).all()):
-        found.append("inputs holds NaN or infinity; replace or drop those rows")
+    for field, tensor in (("inputs", inputs), ("targets", targets)):
+        if not found and not bool(torch.isfinite(tensor).all()):
+            found.append(f"{field} holds NaN or infinity; replace or drop those rows")
+    segments = split.segments
+    if segments is not None and (segments.dtype != torch.int64 or list(segments.shape) != [len(targets)]):
+        found.append(f"segments must be [{len(targets)}] of int64, not {list(segments.shape)} of {_name(segments.dtype)}")
     return found
 
 
 def _joint_problems(data: Data) -> list[str]:
-    found, first = [], data.train.inputs
+    found = []
     for name, split in data.splits.items():
-        if split.inputs.shape[1:] != first.shape[1:] or split.inputs.dtype != first.dtype:
-            found.append(f"{name}.inputs is {_kind(split.inputs)} a row, but train.inputs is {_kind(first)}")
-        if int(split.targets.min()) < 0 or int(split.targets.max()) >= data.num_classes:
-            span = f"{int(split.targets.min())}…{int(split.targets.max())}"
-            found.append(f"{name}.targets are {span}, but must lie in 0…{data.num_classes - 1}")
-    if data.num_classes < 2:
+        for field in ("inputs", "targets"):
+            mine, first = getattr(split, field), getattr(data.train, field)
+            if mine.shape[1:] != first.shape[1:] or mine.dtype != first.dtype:
+                found.append(f"{name}.{field} is {_kind(mine)} a row, but train.{field} is {_kind(first)}")
+        if (split.segments is None) != (not data.segment_names):
+            found.append(f"{name}.segments and segment_names must both be there or both be left out")
+        elif split.segments is not None:
+            found += _out_of_range(f"{name}.segments", split.segments, len(data.segment_names))
+        if data.kind is TaskKind.CLASSIFICATION and not split.targets.is_floating_point():
+            found += _out_of_range(f"{name}.targets", split.targets, data.num_classes)
+    if data.kind is TaskKind.CLASSIFICATION and data.num_classes < 2:
         found.append("targets name one class alone; at least two are needed")
     return found
 
 
+def _out_of_range(field: str, numbers: Tensor, count: int) -> list[str]:
+    low, high = int(numbers.min()), int(numbers.max())
+    return [f"{field} are {low}…{high}, but must lie in 0…{count - 1}"] if low < 0 or high >= count else []
+
+
 def digest(data: Data) -> str:
-    """SHA-256 over dtype, shape and bytes of all splits, in hex."""
+    """SHA-256 over name, dtype, shape and bytes of all tensors of all splits, in hex."""
     sha = hashlib.sha256()
     for name, split in data.splits.items():
-        for tensor in (split.inputs, split.targets):
+        for tensor in split.tensors().values():
             sha.update(f"{name}/{_kind(tensor)}/{len(tensor)}".encode())
             sha.update(tensor.detach().cpu().contiguous().numpy().data)
     return sha.hexdigest()

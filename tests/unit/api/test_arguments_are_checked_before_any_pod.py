@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from dropout_api.builtins import ArgumentError, CnnArguments, arguments, check_builtins
+from dropout_api.builtins import ArgumentError, arguments, check_builtins
+from dropout_api.builtins.models import CnnArguments
 from dropout_api.spec import FactoryCall, JobSpec
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from dropout_api.candidate import PlanRow
-from dropout_api.spec import DropoutSpec, TrainingSpec
+from dropout_api.dropout import DropoutSpec
+from dropout_api.training import TrainingSpec
 from dropout_trainer.data import Data, Split
 from dropout_trainer.train.loop import EpochResult, fit
 from dropout_trainer.train.plan import apply_plan, make_plan

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dropout_api.builtins import CnnArguments, FashionMnistArguments, MlpArguments, SklearnArguments
+from dropout_api.builtins.data import FashionMnistArguments, SklearnArguments
+from dropout_api.builtins.models import CnnArguments, MlpArguments
 from dropout_api.names import ExitCode
 from dropout_trainer.data import problems
 from dropout_trainer.errors import StageFailure

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from dropout_api.spec import EarlyStopping
+from dropout_api.training import EarlyStopping
 from dropout_trainer.data import Data
 from dropout_trainer.train.loop import evaluate
 from dropout_trainer.train.stopping import Best

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from dropout_api.dropout import DropoutKind, DropoutRule, DropoutSpec
 from dropout_api.names import ExitCode
-from dropout_api.spec import DropoutKind, DropoutRule, DropoutSpec
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.plan import apply_plan, make_plan, matches, sites
 

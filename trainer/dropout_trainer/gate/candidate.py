@@ -125,14 +125,14 @@ def read_heldout(folder: Path, config: CandidateConfig) -> Heldout:
     rows = heldout.target.shape[0] if heldout.target.dim() == 1 else 0
     expected = {
         "input": ([rows, *config.input_shape], DTYPES[config.input_dtype]),
-        "output": ([rows, config.classes], torch.float32),
+        "output": ([rows, config.task.outputs], torch.float32),
         "target": ([rows], torch.int64),
     }
     for name, (shape, dtype) in expected.items():
         if list(tensors[name].shape) != shape or tensors[name].dtype != dtype:
             given = f"{list(tensors[name].shape)} {tensors[name].dtype}"
             raise RefusedError(f"{HELDOUT}: {name} is {given}, not {shape} {dtype}", REMEDY)
-    _check_values(heldout, config.classes)
+    _check_values(heldout, config.task.outputs)
     return heldout
 
 

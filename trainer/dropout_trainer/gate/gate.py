@@ -7,7 +7,8 @@ from pathlib import Path
 from torch import nn
 
 from dropout_api.candidate import MC, ONNX, PROGRAM, CandidateConfig, files_for
-from dropout_api.spec import ExportSpec, QualityBar
+from dropout_api.metrics import QualityBar
+from dropout_api.spec import ExportSpec
 from dropout_api.verdict import Basis, CheckResult
 from dropout_trainer.gate import candidate, programs, quality
 from dropout_trainer.gate.checks.batches import batch_invariance, batch_sizes
@@ -104,16 +105,16 @@ def inspect(folder: Path, bars: Sequence[QualityBar] = (), export: ExportSpec = 
         name = "candidate"
         config = candidate.read_config(folder)
         heldout = candidate.read_heldout(folder, config)
-        checks.append(passed(name, f"{len(heldout.target)} held-out rows, {config.classes} classes, model {config.model_factory}"))
+        checks.append(passed(name, f"{len(heldout.target)} held-out rows, {config.task.outputs} classes, model {config.model_factory}"))
         name = "archive"
-        program = candidate.Classifier(programs.load(folder / PROGRAM), classes=config.classes)
+        program = candidate.Classifier(programs.load(folder / PROGRAM), classes=config.task.outputs)
         checks.append(passed(name, "the program's archive holds tensors and torch's own ops, and no code"))
     except RefusedError as error:
         return Inspection(GateReport(checks=[*checks, failed(name, error.evidence, error.remedy)]), config, digests)
     report = examine_candidate(program, heldout, config, bars)
     optional = examine_mc(folder / MC, program, heldout) if MC in digests else []
     if ONNX in digests:
-        optional += examine_onnx(folder / ONNX, heldout, config.classes)
+        optional += examine_onnx(folder / ONNX, heldout, config.task.outputs)
     return Inspection(report.model_copy(update={"checks": [*checks, *report.checks, *optional]}), config, digests)
 
 

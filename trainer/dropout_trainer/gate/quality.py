@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 
+from dropout_api.metrics import QualityBar
 from dropout_api.names import Metric
-from dropout_api.spec import QualityBar
 from dropout_api.verdict import CheckResult
 from dropout_trainer.gate.candidate import Heldout
 from dropout_trainer.gate.inputs import Call

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dropout_api.builtins import FashionMnistArguments, SklearnArguments
+from dropout_api.builtins.data import FashionMnistArguments, SklearnArguments
 from dropout_api.names import ExitCode
 from dropout_trainer.data import Data, Split
 from dropout_trainer.errors import StageFailure

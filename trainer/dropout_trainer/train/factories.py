@@ -2,8 +2,8 @@
 
 The convention for users' factories. Both are called with `args` as keyword arguments. A data factory whose signature
 names `seed` gets the seed of the split; it returns a `dropout_trainer.data.Data`. A model factory whose signature names
-`input_shape` (a tuple, without the batch dimension) or `num_classes` gets what the data imply; it returns a
-torch.nn.Module that answers [N, ...] with logits [N, num_classes]. What `args` says goes before what we would give.
+`input_shape` (a tuple, without the batch dimension), `num_outputs` or `num_classes` (the same) gets what the data and the loss
+imply; it returns a torch.nn.Module that answers [N, ...] with logits or values [N, num_outputs]. What `args` says goes before what we would give.
 """
 
 import importlib
@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from dropout_api.builtins import DATA, MODELS, ArgumentError, CnnArguments, FashionMnistArguments, MlpArguments, SklearnArguments, arguments
+from dropout_api.builtins import DATA, MODELS, ArgumentError, arguments
+from dropout_api.builtins.data import FashionMnistArguments, SklearnArguments
+from dropout_api.builtins.models import CnnArguments, MlpArguments
 from dropout_api.names import ExitCode
 from dropout_api.spec import DataSpec, FactoryCall, ModelSpec
 from dropout_trainer.data import Data, problems
@@ -45,8 +47,8 @@ def build_data(call: DataSpec, seed: int) -> Data:
     return data
 
 
-def build_model(call: ModelSpec, data: Data) -> nn.Module:
-    """The untrained model that `call` describes, for inputs and classes like those of `data`.
+def build_model(call: ModelSpec, data: Data, outputs: int) -> nn.Module:
+    """The untrained model that `call` describes, for inputs like those of `data`; it answers [N, outputs].
 
     Raises StageFailure when the factory cannot be found or called, or returns something else than a module.
     """
@@ -56,12 +58,12 @@ def build_model(call: ModelSpec, data: Data) -> nn.Module:
     try:
         match typed:
             case MlpArguments():
-                return models.mlp(typed, data.input_shape, data.num_classes)
+                return models.mlp(typed, data.input_shape, outputs)
             case CnnArguments():
-                return models.cnn(typed, data.input_shape, data.num_classes)
+                return models.cnn(typed, data.input_shape, outputs)
     except ValueError as error:
         raise _invalid(f"spec.model.factory: {error}") from None
-    model = _call(call, "model", {"input_shape": data.input_shape, "num_classes": data.num_classes})
+    model = _call(call, "model", {"input_shape": data.input_shape, "num_classes": outputs, "num_outputs": outputs})
     if not isinstance(model, nn.Module):
         wanted = "must return a torch.nn.Module"
         raise StageFailure("UserCode", f"spec.model.factory: {call.factory} {wanted}, not {_type(model)}", ExitCode.USER_CODE)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dropout_api._version import __version__
-from dropout_api.candidate import CandidateConfig, PlanRow
+from dropout_api.candidate import CandidateConfig, PlanRow, Task
 from dropout_api.spec import TrainingJobSpec
 from dropout_api.verdict import CheckResult
 from dropout_trainer.data import DTYPES, Data
@@ -25,6 +25,7 @@ class Facts:
     plan: Sequence[PlanRow]
     data: Data
     data_sha256: str
+    task: Task
     device: str
     threads: int
 
@@ -53,8 +54,8 @@ def candidate_config(facts: Facts, attested: Sequence[CheckResult]) -> Candidate
     """`attested` is what the gate's checks of the live model have found."""
     data = facts.data
     return CandidateConfig.model_validate({
-        "seed": facts.spec.seed, "seeds": dict(facts.seeds), "plan": list(facts.plan), "classes": data.num_classes,
-        "class_names": list(data.class_names), "input_shape": list(data.input_shape), "input_dtype": DTYPES[data.train.inputs.dtype],
+        "seed": facts.spec.seed, "seeds": dict(facts.seeds), "plan": list(facts.plan), "task": facts.task,
+        "input_shape": list(data.input_shape), "input_dtype": DTYPES[data.train.inputs.dtype],
         "versions": versions(), "data_sha256": facts.data_sha256, "model_factory": facts.spec.model.factory, "attested": list(attested),
     })
 

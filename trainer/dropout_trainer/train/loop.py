@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812 - as everyone writes it
 
 from dropout_api.candidate import PlanRow
 from dropout_api.names import ExitCode, Metric
-from dropout_api.spec import Optimizer, TrainingSpec
+from dropout_api.training import Optimizer, TrainingSpec
 from dropout_trainer.data import Data, Split
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.modes import drawing, require_active

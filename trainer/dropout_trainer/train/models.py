@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from dropout_api.builtins import CnnArguments, MlpArguments
+from dropout_api.builtins.models import CnnArguments, MlpArguments
 
 
 def mlp(arguments: MlpArguments, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:

@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from dropout_api.candidate import PlanRow
+from dropout_api.dropout import DropoutKind, DropoutRule, DropoutSpec
 from dropout_api.names import ExitCode
-from dropout_api.spec import DropoutKind, DropoutRule, DropoutSpec
 from dropout_trainer.errors import StageFailure
 
 ROOT = "(model)"

@@ -23,6 +23,7 @@ from dropout_trainer.train.export import eval_copy
 from dropout_trainer.train.factories import build_data, build_model
 from dropout_trainer.train.facts import Facts, candidate_config, run_params
 from dropout_trainer.train.loop import EpochResult, evaluate, fit
+from dropout_trainer.train.objective import make_task
 from dropout_trainer.train.plan import apply_plan, make_plan
 from dropout_trainer.train.seeds import derive, seed_everything, set_determinism
 from dropout_trainer.train.telemetry import Telemetry
@@ -68,15 +69,16 @@ def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainRep
     set_determinism(spec.determinism)
     seed_everything(seeds)
     data = build_data(spec.data, seeds["split"])
+    answer = make_task(data, spec.training.loss)
     device = pick_device(spec.resources_per_node)
-    model = build_model(spec.model, data).to(device)
+    model = build_model(spec.model, data, answer.outputs).to(device)
     plan = make_plan(model, spec.dropout)
     apply_plan(plan, model)
     _log_plan(plan, bool(spec.dropout.rate))
     with user_code("spec.model.factory: exporting raised", spec.model.factory):
         rehearse(model, data.test.inputs, spec.export)
 
-    facts = Facts(spec, seeds, plan, data, digest(data), str(device), torch.get_num_threads())
+    facts = Facts(spec, seeds, plan, data, digest(data), answer, str(device), torch.get_num_threads())
     tracking.start()
     tracking.tag(Tag.ATTEMPT, str(task.attempt))
     tracking.params(run_params(facts, model))

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from dropout_api.spec import EarlyStopping
+from dropout_api.training import EarlyStopping
 
 
 class Best:

@@ -50,7 +50,7 @@ def _signature(config: CandidateConfig) -> Any:
 
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(config.input_dtype), (-1, *config.input_shape))]),
-        outputs=Schema([TensorSpec(np.dtype("float32"), (-1, config.classes))]),
+        outputs=Schema([TensorSpec(np.dtype("float32"), (-1, config.task.outputs))]),
         params=ParamSchema([
             ParamSpec("mc_passes", DataType.long, 0), ParamSpec("seed", DataType.long, 0), ParamSpec("mc_output", DataType.string, "mean"),
         ]),

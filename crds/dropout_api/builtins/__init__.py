@@ -1,56 +1,12 @@
 """Arguments of the built-in factories, typed so that the operator can refuse a misspelt one before any pod starts."""
 
-from typing import Annotated, Literal
+from pydantic import JsonValue, ValidationError
 
-from pydantic import Field, JsonValue, ValidationError
-
+from dropout_api.builtins.arguments import Arguments
+from dropout_api.builtins.data import DATA
+from dropout_api.builtins.models import MODELS
 from dropout_api.model import Wire
-from dropout_api.spec import FactoryCall, JobSpec, Rate
-
-Width = Annotated[int, Field(ge=1, le=65_536)]
-
-
-class Arguments(Wire):
-    """Arguments are Python keyword arguments, so they are spelt as Python spells them."""
-
-    model_config = {"alias_generator": None}
-
-
-class MlpArguments(Arguments):
-    """Linear, ReLU, dropout for each hidden width, then a linear layer to the classes."""
-
-    hidden: Annotated[list[Width], Field(min_length=1, max_length=32)] = [256, 256]
-    dropout: Rate = 0.5
-
-
-class CnnArguments(Arguments):
-    """Blocks of convolution, batch norm, ReLU, max pooling and spatial dropout, then a dense layer with dropout."""
-
-    channels: Annotated[list[Width], Field(min_length=1, max_length=8)] = [32, 64]
-    dense: Width = 128
-    spatial_dropout: Rate = 0.1
-    dropout: Rate = 0.5
-
-
-class SklearnArguments(Arguments):
-    """A real data set that scikit-learn carries, standardised, split by a seeded permutation."""
-
-    name: Literal["digits", "breast_cancer", "wine"]
-    val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
-    test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
-
-
-class FashionMnistArguments(Arguments):
-    """Fashion-MNIST from its four IDX files (gzipped or not) in a folder."""
-
-    path: Annotated[str, Field(min_length=1)]
-    limit: Annotated[int, Field(ge=100, le=60_000)] | None = None
-    """Use this many of the training images."""
-    val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
-
-
-MODELS: dict[str, type[Arguments]] = {"mlp": MlpArguments, "cnn": CnnArguments}
-DATA: dict[str, type[Arguments]] = {"sklearn": SklearnArguments, "fashion_mnist": FashionMnistArguments}
+from dropout_api.spec import FactoryCall, JobSpec
 
 
 class ArgumentError(ValueError):
