@@ -32,7 +32,7 @@ def value_losses(task: Task, answers: Tensor, targets: Tensor) -> Tensor:
 
 def quantile_answers(task: Task, answers: Tensor) -> Tensor:
     """[N, values, quantiles] of a Quantile model's answers [N, values × quantiles]."""
-    return answers.unflatten(1, (task.values, len(task.quantiles)))
+    return answers.reshape(len(answers), task.values, len(task.quantiles))
 
 
 def point_answers(task: Task, answers: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 The convention for users' factories. Both are called with `args` as keyword arguments. A data factory whose signature
 names `seed` gets the seed of the split; it returns a `dropout_trainer.data.Data`. A model factory whose signature names
-`input_shape` (a tuple, without the batch dimension), `num_outputs` or `num_classes` (the same) gets what the data and the loss
-imply; it returns a torch.nn.Module that answers [N, ...] with logits or values [N, num_outputs]. What `args` says goes before what we would give.
+`input_shape` (a tuple, without the batch dimension), `num_outputs` or `num_classes` (the same) gets what the data
+and the loss imply; it returns a torch.nn.Module that answers [N, ...] with logits or values [N, num_outputs]. What
+`args` says goes before what we would give.
 """
 
 import importlib
@@ -14,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from dropout_api.builtins import DATA, MODELS, ArgumentError, arguments
-from dropout_api.builtins.data import FashionMnistArguments, SklearnArguments
-from dropout_api.builtins.models import CnnArguments, MlpArguments
+from dropout_api.builtins import ArgumentError, arguments
+from dropout_api.builtins.data import DATA, FashionMnistArguments, SklearnArguments
+from dropout_api.builtins.models import MODELS, CnnArguments, MlpArguments
 from dropout_api.names import ExitCode
 from dropout_api.spec import DataSpec, FactoryCall, ModelSpec
 from dropout_trainer.data import Data, problems
