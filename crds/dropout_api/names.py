@@ -60,6 +60,7 @@ class Metric(StrEnum):
     DROPOUT_LOSS = "train_loss_with_dropout"  # the loss that was minimised: training mode, mean over the epoch
     TEST_LOSS = "test_loss"
     TEST_ACCURACY = "test_accuracy"
+    LEARNING_RATE = "learning_rate"  # of the epoch's last step
     EPOCH_SECONDS = "epoch_seconds"
 
 

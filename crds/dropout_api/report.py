@@ -13,6 +13,7 @@ from dropout_api.model import Observed
 
 MAX_REPORT_BYTES = 4096
 MAX_MESSAGE = 1500
+MAX_METRICS = 32
 
 R = TypeVar("R", bound=Observed)
 
@@ -24,7 +25,7 @@ def _finite(metrics: dict[str, float]) -> dict[str, float]:
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ShortText = Annotated[str, Field(max_length=MAX_MESSAGE)]
 Metrics = Annotated[
-    dict[Annotated[str, Field(max_length=64, pattern=r"^[a-z][a-z0-9_]*$")], float], Field(max_length=32),
+    dict[Annotated[str, Field(max_length=64, pattern=r"^[a-z][a-z0-9_]*$")], float], Field(max_length=MAX_METRICS),
     AfterValidator(_finite),
 ]
 

@@ -32,6 +32,8 @@ class TrainTask(Wire):
     attempt: Annotated[int, Field(ge=1)]
     run: RunRef
     spec: TrainingJobSpec
+    image: str | None = None
+    """Image of the training container, as the operator has set it."""
     weights: RunRef | None = None
     """The run whose candidate has the weights to start from, once the operator has found it to be of the job's namespace; None
     when `spec.model.weights` names a file or nothing."""

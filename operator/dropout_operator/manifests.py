@@ -71,12 +71,13 @@ def tracking_secret(job: JobRef, settings: Settings) -> Object:
 def train_job(job: JobRef, spec: JobSpec, run: RunStatus, attempt: int, deadline: int | None, settings: Settings) -> Object:
     """The Job of one attempt: one pod, never restarted in place."""
     wanted = TrainingJobSpec.model_validate(spec.to_wire())
-    task = TrainTask(job=job, attempt=attempt, run=RunRef(id=run.id, experiment_id=run.experiment_id), spec=wanted)
+    image = spec.image or settings.trainer_image
+    task = TrainTask(job=job, attempt=attempt, run=RunRef(id=run.id, experiment_id=run.experiment_id), spec=wanted, image=image)
     template, marks = spec.pod_template, labels(job, Stage.TRAIN, attempt)
     environment = [variable.to_wire() for variable in template.env]
     environment += _environment(task.to_json(), settings, tracking_secret_name(job) if settings.mlflow_auth else None)
     container = {
-        "name": Stage.TRAIN, "image": spec.image or settings.trainer_image,
+        "name": Stage.TRAIN, "image": image,
         "imagePullPolicy": spec.image_pull_policy or settings.image_pull_policy, "command": ["dropout", "train"], "env": environment,
         "ports": [{"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT}],
         "resources": _resources(spec, settings), "volumeMounts": _mounts(template), **_ending(),

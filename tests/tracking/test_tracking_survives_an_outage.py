@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from dropout_api.candidate import PlanRow
+from dropout_api.dropout import DropoutKind
 from dropout_api.names import ExitCode
 from dropout_trainer.errors import StageFailure
+from dropout_trainer.train.facts import plan_table
 from dropout_trainer.train.tracking import POINTS_PER_BATCH, Points, Tracking, _batch
 
 PAUSE = (0.001, 0.001)
@@ -133,10 +135,14 @@ def test_a_second_attempts_changed_param_loses_no_other(store: Any, run_id: str)
 def test_the_plan_is_a_table_in_the_runs_pages(store: Any, run_id: str) -> None:
     tracking = Tracking(run_id, lambda: store, PAUSE)
     tracking.start()
-    tracking.plan([PlanRow(layer="drop", kind="Standard", type="Dropout", rate=0.5, why="model")])
+    row = PlanRow(layer="drop", kind=DropoutKind.STANDARD, type="Dropout", rate=0.5, why="model")
+    tracking.table("dropout_plan.json", *plan_table([row]))
     assert tracking.drain(LONG) == 0
     table = json.loads(Path(store.download_artifacts(run_id, "dropout_plan.json")).read_text())
-    assert table == {"columns": ["layer", "kind", "type", "rate", "why"], "data": [["drop", "Standard", "Dropout", 0.5, "model"]]}
+    cells = dict(zip(table["columns"], table["data"][0], strict=True))
+    assert {name: cells[name] for name in ("layer", "kind", "type", "rate", "why")} == {
+        "layer": "drop", "kind": "Standard", "type": "Dropout", "rate": 0.5, "why": "model"}
+    assert all(isinstance(cell, str | float) for cell in cells.values())
     assert json.loads(store.get_run(run_id).data.tags["mlflow.loggedArtifacts"]) == [{"path": "dropout_plan.json", "type": "table"}]
 
 
@@ -153,7 +159,7 @@ def test_an_upload_that_cannot_succeed_in_time_is_told(tmp_path: Path) -> None:
     ticks = iter(range(0, 10_000, 100))
     tracking = Tracking("0" * 32, lambda: Unreliable(None, lambda _: "refused"), PAUSE)
     with pytest.raises(StageFailure, match=r"eval.pt2 could not be uploaded to MLflow for 300 s: ConnectionError") as end:
-        tracking.upload([tmp_path / "eval.pt2"], 300, lambda: float(next(ticks)))
+        tracking.upload([tmp_path / "eval.pt2"], 300, clock=lambda: float(next(ticks)))
     assert end.value.exit_code == ExitCode.TRACKING_UNAVAILABLE
 
 

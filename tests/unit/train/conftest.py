@@ -11,8 +11,9 @@ from dropout_api.candidate import PlanRow
 from dropout_api.dropout import DropoutSpec
 from dropout_api.training import TrainingSpec
 from dropout_trainer.data import Data, Split
-from dropout_trainer.train.loop import EpochResult, fit
-from dropout_trainer.train.plan import apply_plan, make_plan
+from dropout_trainer.dropout.plan import apply_plan, make_plan
+from dropout_trainer.train.loop import EpochResult, Training, fit
+from dropout_trainer.train.objective import make_objective, make_task
 from dropout_trainer.train.seeds import derive, seed_everything
 
 
@@ -63,10 +64,11 @@ def train(data: Data) -> Train:
         seeds = derive(seed)
         seed_everything(seeds)
         model = make()
-        plan = make_plan(model, DropoutSpec())
-        apply_plan(plan, model)
+        plan = make_plan(model, DropoutSpec(), fast=False)
         spec = TrainingSpec.model_validate({"epochs": 4, "batch_size": 16, **training})
+        objective = make_objective(make_task(on, spec.loss), on, spec.loss)
+        made = Training(model, on, objective, apply_plan(plan, model), spec, seeds)
         ticks = iter(float(second // 2 + second % 2) for second in range(10_000))
-        return Trained(model, plan, list(fit(model, on, plan, spec, seeds, lambda: next(ticks))))
+        return Trained(model, plan, list(fit(made, lambda: next(ticks))))
 
     return run

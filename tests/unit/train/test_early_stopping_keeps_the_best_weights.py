@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from torch import nn
 
-from dropout_api.training import EarlyStopping
+from dropout_api.training import EarlyStopping, Loss
 from dropout_trainer.data import Data
-from dropout_trainer.train.loop import evaluate
+from dropout_trainer.train.evaluating import evaluate
+from dropout_trainer.train.objective import make_task
 from dropout_trainer.train.stopping import Best
 
 
@@ -18,7 +19,7 @@ def test_the_model_ends_with_the_weights_of_the_last_kept_epoch(train: Any, data
     assert len(trained.curve) < 200
     assert kept[-1] == best
     assert trained.curve[-1].epoch == best.epoch + 3
-    assert evaluate(trained.model, data.val).loss == pytest.approx(best.val_loss, abs=1e-7)
+    assert evaluate(trained.model, data.val, make_task(data, Loss())).loss == pytest.approx(best.val_loss, abs=1e-7)
     assert trained.curve[-1].val_loss > best.val_loss
 
 

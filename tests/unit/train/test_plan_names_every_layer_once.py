@@ -8,8 +8,8 @@ from torch import nn
 
 from dropout_api.dropout import DropoutKind, DropoutRule, DropoutSpec
 from dropout_api.names import ExitCode
+from dropout_trainer.dropout.plan import apply_plan, make_plan, matches, sites
 from dropout_trainer.errors import StageFailure
-from dropout_trainer.train.plan import apply_plan, make_plan, matches, sites
 
 LEAVES = [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout]
 rates = st.floats(0, 0.99)

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropout_api.spec import Determinism
-from dropout_trainer.train.seeds import STREAMS, derive, seed_everything, set_determinism
+from dropout_trainer.train.seeds import STREAMS, derive, repeated, seed_everything, set_determinism
 
 
 def test_golden_values() -> None:
     assert derive(42) == {
         "python": 1138195192, "numpy": 3944484310, "torch": 2479438813, "split": 2904188365, "shuffle": 2621807716, "sample": 2749843989,
+        "augment": 826863038,
     }
 
 
@@ -45,3 +46,18 @@ def test_determinism_off_leaves_torch_as_it_is() -> None:
     torch.use_deterministic_algorithms(False)
     set_determinism(Determinism.OFF)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_ranks_share_the_split_and_the_order_but_no_mask() -> None:
+    every = [derive(42, rank) for rank in range(8)]
+    for stream in ("split", "shuffle", "sample"):
+        assert len({seeds[stream] for seeds in every}) == 1
+    for stream in ("python", "numpy", "torch", "augment"):
+        assert len({seeds[stream] for seeds in every}) == 8
+    assert derive(42, 0) == derive(42)
+
+
+def test_repeats_have_seeds_of_their_own_and_the_first_is_the_job() -> None:
+    assert repeated(42, 0) == 42
+    assert len({repeated(42, number) for number in range(50)}) == 50
+    assert repeated(42, 1) != repeated(43, 1)

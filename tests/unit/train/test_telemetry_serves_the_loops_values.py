@@ -7,13 +7,15 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dropout_api.metrics import MetricName
 from dropout_api.names import METRICS_PATH, PROGRESS_PATH, Gauge
 from dropout_api.report import ProgressSample, parse
 from dropout_trainer.train.loop import EpochResult
 from dropout_trainer.train.telemetry import Telemetry
 
 EPOCH = EpochResult(
-    epoch=3, epochs=12, train_loss_with_dropout=0.9, train_loss=0.25, val_loss=0.75, val_accuracy=0.5, seconds=2.0
+    epoch=3, epochs=12, train_loss_with_dropout=0.9, train_loss=0.25, val={MetricName.LOSS: 0.75, MetricName.ACCURACY: 0.5},
+    learning_rate=0.001, seconds=2.0,
 )
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from dropout_api.candidate import Task
 from dropout_api.metrics import MetricName, TaskKind
+from dropout_api.training import TrainingSpec
 from dropout_trainer.metrics.losses import row_losses
 
 
@@ -28,3 +29,8 @@ def measure(task: Task, names: Collection[MetricName], answers: Tensor, targets:
             case _:
                 raise NotImplementedError(name)
     return result
+
+
+def names_for(task: Task, spec: TrainingSpec) -> tuple[MetricName, ...]:
+    """What is measured of the validation set after each epoch."""
+    return usual(task)

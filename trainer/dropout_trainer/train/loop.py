@@ -1,38 +1,49 @@
 """The training loop, top to bottom: a generator of epoch results. Whatever has a side effect consumes that stream.
 
-Losses are cross-entropies in nats. The gap is taken between losses that are both measured in eval mode: the loss that
-is minimised has dropout in it, so the gap to it would understate overfitting.
+The gap is taken between losses that are both measured in eval mode: the loss that is minimised has dropout in it, so the gap to it
+would understate overfitting.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - as everyone writes it
 
-from dropout_api.candidate import PlanRow
+from dropout_api.metrics import MetricName
 from dropout_api.names import ExitCode, Metric
-from dropout_api.training import Optimizer, TrainingSpec
-from dropout_trainer.data import Data, Split
+from dropout_api.spec import Augmentation
+from dropout_api.training import TrainingSpec
+from dropout_trainer.data import Data
+from dropout_trainer.dropout.plan import AppliedPlan
 from dropout_trainer.errors import StageFailure
+from dropout_trainer.metrics.measure import names_for
+from dropout_trainer.train.augment import augment
+from dropout_trainer.train.evaluating import device_of, evaluate
 from dropout_trainer.train.modes import drawing, require_active
+from dropout_trainer.train.objective import Objective
+from dropout_trainer.train.optimizers import LearningRate, freeze, make_optimizer
+from dropout_trainer.train.precision import Step
 from dropout_trainer.train.seeds import generator
 from dropout_trainer.train.stopping import Best
 
-EVAL_BATCH = 512
+CHECKED_EVERY = {"cpu": 1, "cuda": 50}
+"""Steps after which losses are looked at: on a GPU a look waits for it."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """A model's mean loss and accuracy (0…1) on a split, in eval mode."""
+class Training:
+    """All that a training is made of; `model` is on its device and has its dropout."""
 
-    loss: float
-    accuracy: float
-    random: bool
-    """Whether the model drew random numbers all the same: some of its dropout is live in eval mode."""
+    model: nn.Module
+    data: Data
+    objective: Objective
+    plan: AppliedPlan
+    spec: TrainingSpec
+    seeds: Mapping[str, int]
+    augmentation: tuple[Augmentation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,12 +54,18 @@ class EpochResult:
     epochs: int
     train_loss_with_dropout: float
     train_loss: float
-    val_loss: float
-    val_accuracy: float
+    val: Mapping[MetricName, float]
+    """Metrics of the validation set; `loss` is always among them."""
+    learning_rate: float
+    """Of the epoch's last step."""
     seconds: float
     random_in_eval: bool = False
     kept: bool = True
     """Whether the model that training ends with is, so far, this epoch's."""
+
+    @property
+    def val_loss(self) -> float:
+        return self.val[MetricName.LOSS]
 
     @property
     def val_gap(self) -> float:
@@ -57,52 +74,60 @@ class EpochResult:
     def metrics(self) -> dict[str, float]:
         """By MLflow metric name; without the time, which is no property of the model."""
         return {
-            Metric.TRAIN_LOSS.value: self.train_loss, Metric.VAL_LOSS.value: self.val_loss, Metric.VAL_GAP.value: self.val_gap,
-            Metric.VAL_ACCURACY.value: self.val_accuracy, Metric.DROPOUT_LOSS.value: self.train_loss_with_dropout,
+            Metric.TRAIN_LOSS.value: self.train_loss, Metric.VAL_GAP.value: self.val_gap,
+            Metric.DROPOUT_LOSS.value: self.train_loss_with_dropout, Metric.LEARNING_RATE.value: self.learning_rate,
+            **{f"val_{name}": value for name, value in self.val.items()},
         }
 
     def __str__(self) -> str:
-        return (
-            f"epoch {self.epoch}/{self.epochs}  train {self.train_loss:.4f}  val {self.val_loss:.4f}  gap {self.val_gap:+.4f}  "
-            f"accuracy {self.val_accuracy:.3f}  {self.seconds:.1f}s"
-        )
+        others = "".join(f"  {name} {value:.4g}" for name, value in self.val.items() if name is not MetricName.LOSS)
+        losses = f"train {self.train_loss:.4f}  val {self.val_loss:.4f}  gap {self.val_gap:+.4f}"
+        return f"epoch {self.epoch}/{self.epochs}  {losses}{others}  {self.seconds:.1f}s"
 
 
-def fit(
-    model: nn.Module, data: Data, plan: Sequence[PlanRow], spec: TrainingSpec, seeds: dict[str, int],
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[EpochResult]:
-    """Trains `model` in place, on the device where it is, and yields the result of each epoch.
+def fit(training: Training, clock: Callable[[], float] = time.monotonic) -> Iterator[EpochResult]:
+    """Trains the model in place and yields the result of each epoch.
 
-    With early stopping the model holds the weights of its best epoch once the stream has ended. Raises StageFailure when
-    a loss is not finite, when the model answers another shape than [N, num_classes], or when its dropout is off.
+    With early stopping the model holds the weights of its best epoch once the stream has ended. Raises StageFailure when a loss is not
+    finite, when the model answers another shape than [N, outputs], when its dropout is off, or when the spec does not fit the model.
     """
-    order, sample = generator(seeds, "shuffle"), generator(seeds, "sample")
+    model, data, spec, plan, task = training.model, training.data, training.spec, training.plan, training.objective.task
+    device, names = device_of(model), names_for(task, spec)
+    order, sample, noise = (generator(training.seeds, stream) for stream in ("shuffle", "sample", "augment"))
     train_sample = data.train.take(torch.randperm(len(data.train), generator=sample)[: len(data.val)])
+    frozen_norms = freeze(model, spec)
     optimizer = make_optimizer(model, spec.optimizer)
+    step = Step(optimizer, spec.precision, device, spec.gradient_clip_norm)
+    objective, forward = training.objective.to(device), compiled(model) if spec.compile else model
+    steps_per_epoch = math.ceil(len(batches(len(data.train), spec.batch_size)) / spec.gradient_accumulation)
+    rate = LearningRate(optimizer, spec.scheduler, spec.epochs * steps_per_epoch, steps_per_epoch)
     best = Best(spec.early_stopping) if spec.early_stopping else None
+    done = 0
 
     for epoch in range(1, spec.epochs + 1):
-        started, losses, seen = clock(), 0.0, 0
+        started, losses = clock(), Losses(epoch, spec, device)
         model.train()
-        for number, rows in enumerate(batches(len(data.train), spec.batch_size, order), 1):
+        for norm in frozen_norms:
+            norm.eval()
+        chunks = batches(len(data.train), spec.batch_size, order)
+        for number, rows in enumerate(chunks, 1):
+            plan.at(done / (spec.epochs * steps_per_epoch))
+            rate.at(done)
             batch = data.train.take(rows)
-            logits = (
-                _proved_forward(model, batch, plan, data.num_classes) if number == 1 else model(_to_device(batch.inputs, model))
-            )
-            loss = F.cross_entropy(logits, _to_device(batch.targets, model))
-            value = _finite(loss.item(), f"in epoch {epoch}, batch {number}", spec)
-            losses, seen = losses + value * len(rows), seen + len(rows)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            if spec.gradient_clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip_norm)
-            optimizer.step()
+            inputs = augment(batch.inputs, training.augmentation, noise).to(device)
+            with step.forward():
+                answers = _proved_forward(forward, inputs, training) if number == 1 else forward(inputs)
+                loss = objective(answers, batch.targets.to(device))
+            losses.add(loss, len(rows))
+            step.backward(loss if spec.gradient_accumulation == 1 else loss / _share(number, len(chunks), spec.gradient_accumulation))
+            if number % spec.gradient_accumulation == 0 or number == len(chunks):
+                step.update()
+                done += 1
 
-        train, val = evaluate(model, train_sample), evaluate(model, data.val)
-        _finite(train.loss + val.loss, f"in eval mode after epoch {epoch}", spec)
+        train, val = evaluate(model, train_sample, task), evaluate(model, data.val, task, names)
+        losses.finite(train.loss + val.loss, f"in eval mode after epoch {epoch}")
         result = EpochResult(
-            epoch, spec.epochs, losses / seen, train.loss, val.loss, val.accuracy, clock() - started, train.random or val.random
+            epoch, spec.epochs, losses.mean(), train.loss, val.metrics, rate.now, clock() - started, train.random or val.random
         )
         if best is None:
             yield result
@@ -113,63 +138,69 @@ def fit(
 
     if best is not None:
         best.restore(model)
+    plan.check()
 
 
-def batches(rows: int, size: int, order: torch.Generator) -> list[Tensor]:
+def batches(rows: int, size: int, order: torch.Generator | None = None) -> list[Tensor]:
     """Row numbers of each batch, in a random order. A last batch of one row is left out: batch norm cannot take it."""
-    result = list(torch.split(torch.randperm(rows, generator=order), size))
+    result = list(torch.split(torch.arange(rows) if order is None else torch.randperm(rows, generator=order), size))
     return result[:-1] if size > 1 and len(result) > 1 and len(result[-1]) == 1 else result
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, split: Split) -> Score:
-    """The score of `model`, which is left in eval mode; the global random generators are left as they were."""
-    model.eval()
-    loss, right = 0.0, 0
-    with drawing(restore=True) as draws:
-        for inputs, targets in zip(torch.split(split.inputs, EVAL_BATCH), torch.split(split.targets, EVAL_BATCH), strict=True):
-            logits, wanted = model(_to_device(inputs, model)), _to_device(targets, model)
-            loss += F.cross_entropy(logits, wanted, reduction="sum").item()
-            right += int((logits.argmax(1) == wanted).sum())
-    return Score(loss / len(split), right / len(split), draws.happened)
+def compiled(model: nn.Module) -> nn.Module:
+    """`model` through torch.compile, sharing its weights. What cannot be compiled is raised at the first forward."""
+    return torch.compile(model, dynamic=True)  # type: ignore[return-value]  # a module goes in and a module comes out
 
 
-def make_optimizer(model: nn.Module, spec: Optimizer) -> torch.optim.Optimizer:
-    """Raises StageFailure for a model without parameters."""
-    parameters = list(model.parameters())
-    if not parameters:
-        raise StageFailure("UserCode", "spec.model.factory: the model has no parameters to train", ExitCode.USER_CODE)
-    rate, decay = spec.learning_rate, spec.weight_decay
-    match spec.name:
-        case "AdamW":
-            return torch.optim.AdamW(parameters, rate, weight_decay=decay)
-        case "Adam":
-            return torch.optim.Adam(parameters, rate, weight_decay=decay)
-        case "SGD":
-            return torch.optim.SGD(parameters, rate, momentum=spec.momentum, weight_decay=decay)
+def _share(number: int, chunks: int, size: int) -> int:
+    """How many batches share the step of batch `number`, counted from 1; the last step may have fewer."""
+    first = (number - 1) // size * size
+    return min(size, chunks - first)
 
 
-def _proved_forward(model: nn.Module, batch: Split, plan: Sequence[PlanRow], classes: int) -> Tensor:
+class Losses:
+    """The losses of an epoch's batches; each is looked at, on a GPU several at a time."""
+
+    def __init__(self, epoch: int, spec: TrainingSpec, device: torch.device) -> None:
+        self._epoch, self._spec, self._every = epoch, spec, CHECKED_EVERY.get(device.type, 1)
+        self._waiting: list[tuple[Tensor, int]] = []
+        self._sum, self._rows, self._batches = 0.0, 0, 0
+
+    def add(self, loss: Tensor, rows: int) -> None:
+        """`loss` is the mean over `rows` rows. Raises StageFailure when it, or one that waits, is not finite."""
+        self._waiting.append((loss.detach(), rows))
+        if len(self._waiting) >= self._every:
+            self._look()
+
+    def mean(self) -> float:
+        """Over rows. Raises StageFailure when one that waits is not finite."""
+        self._look()
+        return self._sum / self._rows
+
+    def _look(self) -> None:
+        for loss, rows in self._waiting:
+            self._batches += 1
+            self._sum += self.finite(loss.item(), f"in epoch {self._epoch}, batch {self._batches}") * rows
+            self._rows += rows
+        self._waiting.clear()
+
+    def finite(self, loss: float, where: str) -> float:
+        """`loss` itself. Raises StageFailure when it is not finite."""
+        if math.isfinite(loss):
+            return loss
+        rate = f"lower spec.training.optimizer.learningRate (now {self._spec.optimizer.learning_rate:g})"
+        clip = "" if self._spec.gradient_clip_norm else " or set spec.training.gradientClipNorm"
+        raise StageFailure("NonFiniteLoss", f"the loss became {loss} {where}; {rate}{clip}", ExitCode.NON_FINITE_LOSS)
+
+
+def _proved_forward(forward: nn.Module, inputs: Tensor, training: Training) -> Tensor:
     """The first forward after a switch to training mode: it must draw random numbers if the plan has a rate above 0."""
     with drawing() as draws:
-        logits: object = model(_to_device(batch.inputs, model))
-    require_active(plan, draws)
-    wanted = [len(batch), classes]
-    if isinstance(logits, Tensor) and list(logits.shape) == wanted:
-        return logits
-    answer = f"{list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-    message = f"spec.model.factory: the model answers {answer} to {len(batch)} inputs; it must answer logits {wanted}"
+        answers: object = forward(inputs)
+    require_active(training.plan.live(), draws)
+    wanted = [len(inputs), training.objective.task.outputs]
+    if isinstance(answers, Tensor) and list(answers.shape) == wanted:
+        return answers
+    answer = f"{list(answers.shape)}" if isinstance(answers, Tensor) else f"a {type(answers).__name__}"
+    message = f"spec.model.factory: the model answers {answer} to {len(inputs)} inputs; it must answer logits {wanted}"
     raise StageFailure("UserCode", message, ExitCode.USER_CODE)
-
-
-def _finite(loss: float, where: str, spec: TrainingSpec) -> float:
-    if math.isfinite(loss):
-        return loss
-    rate = f"lower spec.training.optimizer.learningRate (now {spec.optimizer.learning_rate:g})"
-    clip = "" if spec.gradient_clip_norm else " or set spec.training.gradientClipNorm"
-    raise StageFailure("NonFiniteLoss", f"the loss became {loss} {where}; {rate}{clip}", ExitCode.NON_FINITE_LOSS)
-
-
-def _to_device(tensor: Tensor, model: nn.Module) -> Tensor:
-    parameter = next(model.parameters(), None)
-    return tensor if parameter is None else tensor.to(parameter.device)

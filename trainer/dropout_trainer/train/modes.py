@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dropout_api.candidate import PlanRow
 from dropout_api.names import ExitCode
 from dropout_trainer.errors import StageFailure
 
@@ -58,9 +57,8 @@ def drawing(restore: bool = False) -> Iterator[Draws]:
         before.restore()
 
 
-def require_active(plan: Sequence[PlanRow], draws: Draws) -> None:
-    """Raises StageFailure when the plan has a rate above 0 but a forward in training mode drew nothing: its dropout is off."""
-    live = [row.layer for row in plan if row.rate > 0]
+def require_active(live: Sequence[str], draws: Draws) -> None:
+    """Raises StageFailure when layers have a rate above 0 now but a forward in training mode drew nothing: their dropout is off."""
     if live and not draws.happened:
         message = (
             f"the dropout plan sets a rate for {', '.join(live[:10])}, but a forward in training mode drew no random number; "

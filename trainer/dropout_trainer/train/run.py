@@ -1,34 +1,36 @@
 """The training stage: from a task to a candidate in the run's artifacts and a report."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from dropout_api.candidate import PlanRow
+from dropout_api.candidate import WEIGHTS
 from dropout_api.names import METRICS_PORT, Metric, Tag
-from dropout_api.report import TrainReport
+from dropout_api.report import MAX_METRICS, TrainReport
 from dropout_api.task import TrainTask
-from dropout_trainer.data import Data, digest
+from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate.gate import attest
 from dropout_trainer.gate.inputs import Call, Inputs
+from dropout_trainer.metrics.measure import names_for
 from dropout_trainer.stage import read_task
 from dropout_trainer.train.candidate import rehearse, write_candidate
-from dropout_trainer.train.device import pick_device, usable_threads
 from dropout_trainer.train.ending import Terminated
+from dropout_trainer.train.evaluating import evaluate
 from dropout_trainer.train.export import eval_copy
-from dropout_trainer.train.factories import build_data, build_model
-from dropout_trainer.train.facts import Facts, candidate_config, run_params
-from dropout_trainer.train.loop import EpochResult, evaluate, fit
-from dropout_trainer.train.objective import make_task
-from dropout_trainer.train.plan import apply_plan, make_plan
-from dropout_trainer.train.seeds import derive, seed_everything, set_determinism
+from dropout_trainer.train.facts import Facts, candidate_config, plan_table, run_params
+from dropout_trainer.train.loop import EpochResult, Training, fit
+from dropout_trainer.train.preparing import Ground, facts_of, prepare, training_on
+from dropout_trainer.train.stopping import Snapshot
 from dropout_trainer.train.telemetry import Telemetry
 from dropout_trainer.train.tracking import Tracking
+from dropout_trainer.train.trials import data_of, summary, trials
 from dropout_trainer.train.usercode import user_code
+from dropout_trainer.train.weights import read_weights
 
 OUTAGE_SECONDS = 300.0
 """How long MLflow may be away at the end of a training before what it has not taken is given up."""
@@ -36,6 +38,8 @@ ATTEST_ROWS = 16
 """Rows of the test set on which the checks of the live model are made."""
 FAREWELL_SECONDS = 2.0
 """How long a training that ends before its time waits for MLflow; not at all while that is away."""
+LAST_GOOD = "last-good"
+"""Folder of the run's artifacts for the weights of the last epoch before a loss that was not finite."""
 LIVE_IN_EVAL = (
     "the model draws random numbers in eval mode, so some of its dropout is live there and the gate will reject it; "
     "pass training=self.training to functional dropout, or use modules such as nn.Dropout"
@@ -47,7 +51,8 @@ def main() -> TrainReport:
     """Does the task in the environment. Raises StageFailure, or Terminated with the epoch it had reached."""
     task = read_task(TrainTask)
     tracking = Tracking(task.run.id)
-    telemetry = Telemetry(task.attempt, task.spec.training.epochs, lambda: tracking.healthy)
+    epochs = task.spec.training.epochs * (1 + len(trials(task.spec.training.cross_validation, task.spec.seed)))
+    telemetry = Telemetry(task.attempt, epochs, lambda: tracking.healthy)
     telemetry.start(METRICS_PORT)
     try:
         return train(task, tracking, telemetry)
@@ -64,68 +69,110 @@ def main() -> TrainReport:
 
 def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainReport:
     """Trains, exports and uploads. Raises StageFailure."""
-    spec, seeds = task.spec, derive(task.spec.seed)
-    torch.set_num_threads(usable_threads(spec.resources_per_node))
-    set_determinism(spec.determinism)
-    seed_everything(seeds)
-    data = build_data(spec.data, seeds["split"])
-    answer = make_task(data, spec.training.loss)
-    device = pick_device(spec.resources_per_node)
-    model = build_model(spec.model, data, answer.outputs).to(device)
-    plan = make_plan(model, spec.dropout)
-    apply_plan(plan, model)
-    _log_plan(plan, bool(spec.dropout.rate))
+    spec, wanted = task.spec, task.spec.model.weights
+    ground = prepare(spec, read_weights(wanted, task.weights, tracking.download) if wanted else None)
+    training = training_on(ground, ground.data, spec.seed)
     with user_code("spec.model.factory: exporting raised", spec.model.factory):
-        rehearse(model, data.test.inputs, spec.export)
+        rehearse(training.model, ground.data.test.inputs, spec.export)
+    facts = facts_of(ground, training, task.image)
+    _record(task, facts, training, tracking)
+    with user_code("spec.model.factory: training the model raised", spec.model.factory):
+        told = _cross_validate(ground, tracking, telemetry)
+        if told:  # they have moved the global generators and trained models of their own
+            training = training_on(ground, ground.data, spec.seed)
+        kept = _fit(training, tracking, telemetry)
+        metrics = _test_metrics(training) | kept.metrics() | told
+        tracking.metrics({name: value for name, value in metrics.items() if name.startswith(("test_", "cv_"))}, kept.epoch)
+    _hand_over(training.model, facts, tracking)
+    at = telemetry.progress()
+    message = f"trained for {at.epoch} epochs, kept the weights of epoch {kept.epoch}"
+    reported = dict(list(metrics.items())[:MAX_METRICS])
+    return TrainReport(reason="Trained", message=message, epoch=at.epoch, epochs=at.epochs, metrics=reported)
 
-    facts = Facts(spec, seeds, plan, data, digest(data), answer, str(device), torch.get_num_threads())
+
+def _record(task: TrainTask, facts: Facts, training: Training, tracking: Tracking) -> None:
+    """All that is known before the first epoch, to the log and to MLflow."""
+    for row in facts.plan:
+        log.info("dropout  %s  %s  %s %g  by %s", row.layer, row.kind.value, row.action.value, row.rate, row.why)
+        for warning in row.warnings:
+            log.warning("dropout  %s: %s", row.layer, warning)
+    if task.spec.dropout.rate and not facts.plan:
+        log.warning("spec.dropout.rate is set, but the model has no dropout layer")
     tracking.start()
     tracking.tag(Tag.ATTEMPT, str(task.attempt))
-    tracking.params(run_params(facts, model))
-    tracking.plan(plan)
-    with user_code("spec.model.factory: training the model raised", spec.model.factory):
-        kept = _fit(model, data, facts, tracking, telemetry)
-        metrics = kept.metrics() | _test_metrics(model, data)
-        tracking.metrics({name: metrics[name] for name in (Metric.TEST_LOSS, Metric.TEST_ACCURACY)}, kept.epoch)
-    _hand_over(model, facts, tracking)
-    message = f"trained for {telemetry.progress().epoch} epochs, kept the weights of epoch {kept.epoch}"
-    return TrainReport(reason="Trained", message=message, epoch=telemetry.progress().epoch, epochs=spec.training.epochs, metrics=metrics)
+    tracking.params(run_params(facts, training.model))
+    tracking.text("spec.json", facts.spec.to_json())
+    tracking.table("dropout_plan.json", *plan_table(facts.plan))
 
 
-def _fit(model: nn.Module, data: Data, facts: Facts, tracking: Tracking, telemetry: Telemetry) -> EpochResult:
+def _cross_validate(ground: Ground, tracking: Tracking, telemetry: Telemetry) -> dict[str, float]:
+    """Mean and deviation over the trials that the spec asks for; empty when it asks for none."""
+    asked, kept = ground.spec.training.cross_validation, []
+    for trial in trials(asked, ground.spec.seed):
+        assert asked is not None
+        log.info("trial %d, seed %d%s", trial.number, trial.seed, "" if trial.fold is None else f", fold {trial.fold + 1}/{asked.folds}")
+        training = training_on(ground, data_of(trial, ground.data, asked.folds), trial.seed)
+        kept.append(_fit(training, tracking, telemetry, trial.prefix).metrics())
+        telemetry.advance(trial.number * ground.spec.training.epochs)
+    told = summary(kept) if kept else {}
+    for name in (name for name in told if name.endswith("_mean")):
+        log.info("%s %.4f ± %.4f", name.removesuffix("_mean"), told[name], told[name.removesuffix("mean") + "std"])
+    return told
+
+
+def _fit(training: Training, tracking: Tracking, telemetry: Telemetry, prefix: str = "") -> EpochResult:
     """Consumes the stream of epochs; returns the one whose weights the model holds at the end."""
     kept, warned = None, False
-    for result in fit(model, data, facts.plan, facts.spec.training, dict(facts.seeds)):
-        log.info("%s", result)
-        telemetry.observe(result)
-        tracking.metrics(result.metrics() | {Metric.EPOCH_SECONDS.value: result.seconds}, result.epoch)
-        kept = result if result.kept or kept is None else kept
-        if result.random_in_eval and not warned:
-            log.warning(LIVE_IN_EVAL)
-            warned = True
+    with _keeping_the_last_good(training.model, tracking) as good:
+        for result in fit(training):
+            log.info("%s", result)
+            telemetry.observe(result)
+            values = result.metrics() | {Metric.EPOCH_SECONDS.value: result.seconds}
+            tracking.metrics({f"{prefix}{name}": value for name, value in values.items()}, result.epoch)
+            kept = result if result.kept or kept is None else kept
+            good.append(Snapshot(result.epoch, training.model))
+            del good[:-1]
+            if result.random_in_eval and not warned:
+                log.warning(LIVE_IN_EVAL)
+                warned = True
     assert kept is not None  # a spec has one epoch at least
     return kept
 
 
-def _test_metrics(model: nn.Module, data: Data) -> dict[str, float]:
-    score = evaluate(model, data.test)
-    log.info("test  loss %.4f  accuracy %.3f", score.loss, score.accuracy)
-    return {Metric.TEST_LOSS.value: score.loss, Metric.TEST_ACCURACY.value: score.accuracy}
+@contextmanager
+def _keeping_the_last_good(model: nn.Module, tracking: Tracking) -> Iterator[list[Snapshot]]:
+    """Of a training whose loss becomes not finite, the last snapshot is uploaded, and the error says where it lies."""
+    good: list[Snapshot] = []
+    try:
+        yield good
+    except StageFailure as failure:
+        if failure.reason != "NonFiniteLoss" or not good:
+            raise
+        with TemporaryDirectory(prefix="last-good-") as folder:
+            path = Path(folder) / WEIGHTS
+            save_file({name: tensor.cpu().contiguous() for name, tensor in good[0].weights.items()}, path)
+            tracking.upload([path], FAREWELL_SECONDS, LAST_GOOD)
+        message = f"{failure.message}; the weights of epoch {good[0].epoch} are the run's artifact {LAST_GOOD}/{WEIGHTS}"
+        raise StageFailure(failure.reason, message, failure.exit_code) from None
+
+
+def _test_metrics(training: Training) -> dict[str, float]:
+    score = evaluate(training.model, training.data.test, training.objective.task, names_for(training.objective.task, training.spec))
+    metrics = {f"test_{name}": value for name, value in score.metrics.items()}
+    log.info("%s", "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    return metrics
 
 
 def _hand_over(model: nn.Module, facts: Facts, tracking: Tracking) -> None:
     """Exports and uploads the candidate, and sees the rest of the record through to MLflow."""
     with TemporaryDirectory(prefix="candidate-") as folder, user_code("spec.model.factory: exporting raised", facts.spec.model.factory):
-        copy = eval_copy(model)
-        found = attest(copy, Inputs(Call((facts.data.test.inputs[:ATTEST_ROWS],))))
-        files = write_candidate(Path(folder), copy, facts.data.test, candidate_config(facts, found), facts.spec.export)
-        tracking.upload(files, OUTAGE_SECONDS)
+        tracking.upload(write_all(Path(folder), model, facts), OUTAGE_SECONDS)
     if missing := tracking.drain(OUTAGE_SECONDS):
         log.warning("%d writes to MLflow are lost: its run shows less than was trained", missing)
 
 
-def _log_plan(plan: Sequence[PlanRow], asked: bool) -> None:
-    for row in plan:
-        log.info("dropout  %s  %s  rate %g  by %s", row.layer, row.kind, row.rate, row.why)
-    if asked and not plan:
-        log.warning("spec.dropout.rate is set, but the model has no dropout layer")
+def write_all(folder: Path, model: nn.Module, facts: Facts) -> list[Path]:
+    """The candidate's files in `folder`, in the order in which to upload them. Raises StageFailure when the model cannot be exported."""
+    copy = eval_copy(model)
+    found = attest(copy, Inputs(Call((facts.data.test.inputs[:ATTEST_ROWS],))))
+    return write_candidate(folder, copy, facts.data.test, candidate_config(facts, found), facts.spec.export)

@@ -1,10 +1,23 @@
 """Early stopping: which epoch is the best so far, its weights, and whether to go on."""
 
 import math
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from dropout_api.metrics import smaller_is_better
 from dropout_api.training import EarlyStopping
+
+
+class Snapshot:
+    """A copy of a model's weights and buffers, as they were after an epoch."""
+
+    def __init__(self, epoch: int, model: nn.Module) -> None:
+        self.epoch = epoch
+        self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+
+    def restore(self, model: nn.Module) -> None:
+        model.load_state_dict(self.weights, strict=False)  # an extra state that is no tensor stays as it is
 
 
 class Best:
@@ -12,17 +25,22 @@ class Best:
 
     def __init__(self, rule: EarlyStopping) -> None:
         self._rule = rule
+        smaller = smaller_is_better(rule.monitor) if rule.mode == "Auto" else rule.mode == "Min"
+        self._sign = 1 if smaller else -1
         self._value = math.inf
-        self._weights: dict[str, Tensor] = {}
-        self.epoch = 0
+        self._kept: Snapshot | None = None
 
-    def offer(self, epoch: int, metrics: dict[str, float], model: nn.Module) -> bool:
-        """Whether this epoch is the best so far; if so, its weights are kept."""
-        value = metrics[self._rule.monitor] * (1 if self._rule.mode == "Min" else -1)
+    @property
+    def epoch(self) -> int:
+        """0 before the first."""
+        return self._kept.epoch if self._kept else 0
+
+    def offer(self, epoch: int, metrics: Mapping[str, float], model: nn.Module) -> bool:
+        """Whether this epoch is the best so far; if so, its weights are kept. `metrics` are those of `EpochResult`, by name."""
+        value = metrics[self._rule.monitor] * self._sign
         if not value < self._value - self._rule.min_delta:
             return False
-        self.epoch, self._value = epoch, value
-        self._weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+        self._value, self._kept = value, Snapshot(epoch, model)
         return True
 
     def exhausted(self, epoch: int) -> bool:
@@ -30,4 +48,6 @@ class Best:
         return epoch - self.epoch >= self._rule.patience
 
     def restore(self, model: nn.Module) -> None:
-        model.load_state_dict(self._weights, strict=False)  # an extra state that is no tensor stays as it is
+        """The weights of the best epoch; of the last one, when none had a value that compares."""
+        if self._kept:
+            self._kept.restore(model)

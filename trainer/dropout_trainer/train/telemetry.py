@@ -24,7 +24,7 @@ class Telemetry:
 
     def __init__(self, attempt: int, epochs: int, tracking_healthy: Callable[[], bool] = lambda: True) -> None:
         self._healthy = tracking_healthy
-        self._seconds = 0.0
+        self._seconds, self._before = 0.0, 0
         self._sample = ProgressSample(attempt=attempt, epoch=0, epochs=epochs)
         self._server: ThreadingHTTPServer | None = None
         self._registry = CollectorRegistry()
@@ -55,15 +55,18 @@ class Telemetry:
 
     def observe(self, result: EpochResult) -> None:
         """Serves this epoch from now on."""
-        metrics = result.metrics()
+        metrics, epochs = result.metrics(), self._sample.epochs
         self._seconds += result.seconds
-        left = round(self._seconds / result.epoch * (result.epochs - result.epoch))
-        self._sample = ProgressSample(
-            attempt=self._sample.attempt, epoch=result.epoch, epochs=result.epochs, eta_seconds=left, metrics=metrics
-        )
-        self._epoch.set(result.epoch)
+        epoch = self._before + result.epoch
+        left = round(self._seconds / epoch * max(0, epochs - epoch))
+        self._sample = ProgressSample(attempt=self._sample.attempt, epoch=epoch, epochs=epochs, eta_seconds=left, metrics=metrics)
+        self._epoch.set(epoch)
         for name, series in self._losses.items():
             series.set(metrics[name])
+
+    def advance(self, epochs: int) -> None:
+        """Counts from here: trainings that came before, as trials, took `epochs` or have ended early."""
+        self._before = epochs
 
     def progress(self) -> ProgressSample:
         return self._sample.model_copy(update={"tracking_healthy": self._healthy()})

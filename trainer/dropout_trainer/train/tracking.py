@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dropout_api.candidate import CANDIDATE_PATH, PlanRow
+from dropout_api.candidate import CANDIDATE_PATH
 from dropout_api.names import ExitCode
 from dropout_trainer.errors import StageFailure
 
@@ -30,7 +30,6 @@ MAX_WAITING = 20_000
 """Writes, an epoch each, that may wait; at one epoch a second that is an outage of five hours."""
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")
 """Error codes after which the same request cannot succeed."""
-PLAN_TABLE = "dropout_plan.json"
 REQUEST_SECONDS = 20
 log = logging.getLogger(__name__)
 
@@ -63,6 +62,7 @@ class Tracking:
         self._run_id, self._connect, self._pause = run_id, connect, pause
         self._client: Client = None
         self._waiting: deque[Write] = deque()
+        self._tables: list[dict[str, str]] = []
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="tracking", daemon=True)
@@ -82,12 +82,15 @@ class Tracking:
     def tag(self, name: str, value: str) -> None:
         self._put(lambda client: client.set_tag(self._run_id, name, value))
 
-    def plan(self, rows: Sequence[PlanRow]) -> None:
-        """The dropout plan as a table that MLflow's pages show, in the form of mlflow.log_table (which needs pandas)."""
-        columns = list(PlanRow.model_fields)
-        table = {"columns": columns, "data": [[getattr(row, column) for column in columns] for row in rows]}
-        self._put(lambda client: client.log_text(self._run_id, json.dumps(table), PLAN_TABLE))
-        self.tag("mlflow.loggedArtifacts", json.dumps([{"path": PLAN_TABLE, "type": "table"}]))
+    def text(self, name: str, content: str) -> None:
+        """An artifact of the run."""
+        self._put(lambda client: client.log_text(self._run_id, content, name))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table that MLflow's pages show, in the form of mlflow.log_table (which needs pandas)."""
+        self.text(name, json.dumps({"columns": list(columns), "data": [list(row) for row in rows]}))
+        self._tables.append({"path": name, "type": "table"})
+        self.tag("mlflow.loggedArtifacts", json.dumps(self._tables))
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Points of `step`, which is the epoch counted from 1."""
@@ -105,8 +108,14 @@ class Tracking:
             self._changed.notify_all()
         return left + self.lost
 
-    def upload(self, files: Sequence[Path], seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Uploads a candidate's files in this order, trying again for `seconds` while MLflow is away.
+    def download(self, run_id: str, path: str, folder: Path) -> Path:
+        """Fetches an artifact of another run of the namespace. Raises what MLflow's client raises."""
+        return Path(self._connected().download_artifacts(run_id, path, str(folder)))
+
+    def upload(
+        self, files: Sequence[Path], seconds: float, folder: str = CANDIDATE_PATH, clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Uploads files to this folder of the run's artifacts in this order, trying again for `seconds` while MLflow is away.
 
         Raises StageFailure when they are not all there by then.
         """
@@ -114,13 +123,13 @@ class Tracking:
         pending = deque(files)
         while pending:
             try:
-                self._connected().log_artifact(self._run_id, str(pending[0]), CANDIDATE_PATH)
+                self._connected().log_artifact(self._run_id, str(pending[0]), folder)
                 pending.popleft()
             except Exception as error:
                 if clock() >= deadline:
                     message = f"{pending[0].name} could not be uploaded to MLflow for {seconds:.0f} s: {_brief(error)}"
                     raise StageFailure("TrackingUnavailable", message, ExitCode.TRACKING_UNAVAILABLE) from None
-                log.warning("MLflow takes no candidate (%s), trying again", _brief(error))
+                log.warning("MLflow takes no artifact (%s), trying again", _brief(error))
                 threading.Event().wait(pause)
                 pause = min(2 * pause, self._pause[1])
 

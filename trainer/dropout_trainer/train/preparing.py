@@ -1,0 +1,77 @@
+"""From a spec to everything that a training needs, in the one order that makes it repeatable."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dropout_api.candidate import PlanRow, Task
+from dropout_api.spec import TrainingJobSpec
+from dropout_trainer.data import Data, digest
+from dropout_trainer.dropout.advice import with_warnings
+from dropout_trainer.dropout.plan import apply_plan, make_plan, resolve_fast
+from dropout_trainer.train.augment import check as check_augmentation
+from dropout_trainer.train.device import pick_device, usable_threads
+from dropout_trainer.train.environment import environment, versions
+from dropout_trainer.train.factories import build_data, build_model
+from dropout_trainer.train.facts import Facts
+from dropout_trainer.train.loop import Training
+from dropout_trainer.train.objective import make_objective, make_task
+from dropout_trainer.train.seeds import derive, seed_everything, set_determinism
+from dropout_trainer.train.weights import load_weights
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all trainings of a job stand on: they differ in seeds and in the split."""
+
+    spec: TrainingJobSpec
+    data: Data
+    task: Task
+    device: torch.device
+    weights: Mapping[str, Tensor] | None = None
+    """To start from; None when they are drawn."""
+
+
+def prepare(spec: TrainingJobSpec, weights: Mapping[str, Tensor] | None = None) -> Ground:
+    """Sets threads, determinism and seeds of this process, and reads the data. Raises StageFailure."""
+    torch.set_num_threads(usable_threads(spec.resources_per_node))
+    set_determinism(spec.determinism)
+    seeds = derive(spec.seed)
+    seed_everything(seeds)
+    data = build_data(spec.data, seeds["split"])
+    check_augmentation(spec.data.augmentation, data)
+    return Ground(spec, data, make_task(data, spec.training.loss), pick_device(spec.resources_per_node), weights)
+
+
+def training_on(ground: Ground, data: Data, seed: int) -> Training:
+    """A new model with its dropout, and the rest of a training on `data` under `seed`. Raises StageFailure."""
+    spec, seeds = ground.spec, derive(seed)
+    seed_everything(seeds)
+    model = build_model(spec.model, data, ground.task.outputs)
+    if ground.weights is not None and spec.model.weights is not None:
+        left = load_weights(model, dict(ground.weights), spec.model.weights.strict)
+        log.info("weights  %d tensors taken, %d drawn from the seed", len(ground.weights), len(left))
+    model = model.to(ground.device)
+    rows = plan_of(ground, model, data)
+    objective = make_objective(ground.task, data, spec.training.loss)
+    return Training(model, data, objective, apply_plan(rows, model), spec.training, seeds, tuple(spec.data.augmentation))
+
+
+def plan_of(ground: Ground, model: nn.Module, data: Data) -> list[PlanRow]:
+    """The dropout plan for `model`, with its warnings. Raises StageFailure for a rule that does not fit."""
+    spec = ground.spec
+    fast = resolve_fast(spec.dropout.implementation, ground.device, spec.training.compile)
+    return with_warnings(make_plan(model, spec.dropout, fast=fast), model, data.train.inputs, len(data.train))
+
+
+def facts_of(ground: Ground, training: Training, image: str | None) -> Facts:
+    """What is recorded of it."""
+    here = environment(image) | {"device": str(ground.device), "threads": torch.get_num_threads()}
+    return Facts(
+        ground.spec, training.seeds, training.plan.rows, training.data, digest(training.data), ground.task, versions(), here,
+    )

@@ -1,0 +1,69 @@
+"""Cross-validation: trainings that come before the one whose model is kept, and what they tell together.
+
+Kohavi: A Study of Cross-Validation and Bootstrap for Accuracy Estimation and Model Selection, IJCAI 1995.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from dropout_api.training import CrossValidation
+from dropout_trainer.data import Data, Split
+from dropout_trainer.train.seeds import derive, repeated
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One of them."""
+
+    number: int
+    """From 1."""
+    seed: int
+    fold: int | None
+    """From 0; None when the data's own split stays."""
+
+    @property
+    def prefix(self) -> str:
+        """Of its metrics in MLflow."""
+        return f"trial_{self.number}/"
+
+
+def trials(spec: CrossValidation | None, seed: int) -> list[Trial]:
+    """In order: each repeat, and in it each fold."""
+    if spec is None:
+        return []
+    folds = range(spec.folds) if spec.folds else [None]
+    pairs = [(repeated(seed, repeat), fold) for repeat in range(spec.repeats) for fold in folds]
+    return [Trial(number, *pair) for number, pair in enumerate(pairs, 1)]
+
+
+def data_of(trial: Trial, data: Data, folds: int) -> Data:
+    """`data` with the trial's fold as validation set and the other folds as training set; the test set stays out of it.
+
+    Folds are parts of training and validation rows together, in an order that the trial's seed decides, and differ in size by one row
+    at most.
+    """
+    if trial.fold is None:
+        return data
+    whole = _joined(data.train, data.val)
+    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(derive(trial.seed)["split"]))
+    parts = list(torch.tensor_split(order, folds))
+    held_out = parts.pop(trial.fold)
+    return replace(data, train=whole.take(torch.cat(parts)), val=whole.take(held_out))
+
+
+def summary(kept: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean and sample standard deviation over trials of each validation metric, as `cv_val_loss_mean` and `cv_val_loss_std`."""
+    result: dict[str, float] = {}
+    for name in kept[0]:
+        if name.startswith("val_"):
+            values = [metrics[name] for metrics in kept]
+            result |= {f"cv_{name}_mean": statistics.fmean(values), f"cv_{name}_std": statistics.stdev(values)}
+    return result
+
+
+def _joined(first: Split, second: Split) -> Split:
+    segments = None if first.segments is None or second.segments is None else torch.cat([first.segments, second.segments])
+    return Split(torch.cat([first.inputs, second.inputs]), torch.cat([first.targets, second.targets]), segments)
