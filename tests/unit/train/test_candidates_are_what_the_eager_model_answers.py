@@ -13,18 +13,21 @@ from torch.nn import functional as F  # noqa: N812
 
 from dropout_api.candidate import CONFIG, FILES, HELDOUT, MANIFEST, PROGRAM, WEIGHTS, CandidateConfig, Manifest
 from dropout_api.names import ExitCode
-from dropout_api.spec import JobSpec
+from dropout_api.spec import TrainingJobSpec
+from dropout_api.training import Loss
 from dropout_api.verdict import Basis, Location, Outcome
 from dropout_trainer.data import Data, Split, digest
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate.gate import SOURCE_CHECKS, attest
 from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.train.candidate import HELDOUT_BATCH, HELDOUT_ROWS, write_candidate
+from dropout_trainer.train.environment import versions
 from dropout_trainer.train.export import eval_copy
 from dropout_trainer.train.facts import Facts, candidate_config, run_params
+from dropout_trainer.train.objective import make_task
 from dropout_trainer.train.seeds import derive
 
-SPEC = JobSpec.model_validate({"model": {"factory": "theirs:model"}, "data": {"factory": "theirs:data"}})
+SPEC = TrainingJobSpec.model_validate({"model": {"factory": "theirs:model"}, "data": {"factory": "theirs:data"}})
 
 
 class Net(nn.Module):
@@ -72,7 +75,7 @@ Write = Callable[[nn.Module], Written]
 def write(data: Data, tmp_path: Path) -> Write:
     def run(model: nn.Module) -> Written:
         copy = eval_copy(model)
-        facts = Facts(SPEC, derive(42), [], data, digest(data), "cpu", 1)
+        facts = Facts(SPEC, derive(42), [], data, digest(data), make_task(data, Loss()), versions(), {"device": "cpu"})
         config = candidate_config(facts, attest(copy, Inputs(Call((data.test.inputs[:8],)))))
         files = write_candidate(tmp_path, copy, data.test, config, SPEC.export)
         assert [file.name for file in files] == [*FILES, MANIFEST]
@@ -104,7 +107,7 @@ def test_the_held_out_set_holds_what_the_eager_model_answers(write: Write, data:
 
 def test_the_held_out_set_is_capped(tmp_path: Path, data: Data) -> None:
     test = Split(data.test.inputs.repeat(100, 1), data.test.targets.repeat(100))
-    facts = Facts(SPEC, derive(42), [], data, digest(data), "cpu", 1)
+    facts = Facts(SPEC, derive(42), [], data, digest(data), make_task(data, Loss()), versions(), {"device": "cpu"})
     write_candidate(tmp_path, eval_copy(nn.Linear(6, 3)), test, candidate_config(facts, []), SPEC.export)
     assert len(load_file(tmp_path / HELDOUT)["target"]) == HELDOUT_ROWS < len(test)
 
@@ -121,7 +124,7 @@ def test_the_manifest_binds_every_file(write: Write) -> None:
 def test_the_configuration_says_how_the_candidate_came_to_be(write: Write, data: Data) -> None:
     _, files = write(Net())
     config = CandidateConfig.model_validate_json(files[CONFIG].read_text())
-    assert (config.classes, config.class_names, config.input_shape) == (3, ["c0", "c1", "c2"], [6])
+    assert (config.task.outputs, config.task.class_names, config.input_shape) == (3, ["c0", "c1", "c2"], [6])
     assert (config.seeds, config.data_sha256) == (derive(42), digest(data))
     told = {check.name: check.outcome for check in config.attested}
     assert told.items() >= {"module_walk": Outcome.PASSED, "source_repeat": Outcome.PASSED}.items()
@@ -157,7 +160,7 @@ def test_a_model_that_cannot_be_exported_is_told_why(write: Write) -> None:
 
 
 def test_the_runs_parameters_hold_the_whole_spec_and_every_seed(data: Data) -> None:
-    facts = Facts(SPEC, derive(42), [], data, digest(data), "cpu", 1)
+    facts = Facts(SPEC, derive(42), [], data, digest(data), make_task(data, Loss()), versions(), {"device": "cpu"})
     params = run_params(facts, nn.Linear(6, 3))
     assert {f"seed.{stream}": seed for stream, seed in derive(42).items()}.items() <= params.items()
     assert params["training.optimizer.learning_rate"] == 0.001

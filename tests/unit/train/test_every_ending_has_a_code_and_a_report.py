@@ -51,14 +51,15 @@ class Recorder:
         self.values = values
 
     def tag(self, name: str, value: str) -> None: ...
-    def plan(self, rows: object) -> None: ...
+    def text(self, name: str, content: str) -> None: ...
+    def table(self, name: str, columns: object, rows: object) -> None: ...
     def metrics(self, values: dict[str, float], step: int) -> None:
         self.points.append((step, values))
 
     def drain(self, seconds: float) -> int:
         return 0
 
-    def upload(self, files: list[Path], seconds: float) -> None:
+    def upload(self, files: list[Path], seconds: float, folder: str = "candidate") -> None:
         self.files = [file.name for file in files]
 
 
@@ -84,7 +85,7 @@ def test_a_users_mistake_is_one_line(report: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(Env.TASK, json.dumps(TASK | {"spec": TASK["spec"] | {"model": {"factory": "mlp", "args": {"hiden": [8]}}}}))  # type: ignore[operator]
     assert run_stage() == ExitCode.SPEC_INVALID
     assert said(report) == {
-        "stage": "train", "reason": "SpecInvalid", "message": "spec.model.args.hiden: unknown field; known: hidden, dropout",
+        "stage": "train", "reason": "SpecInvalid", "message": "spec.model.args.hiden: unknown field; known: hidden, activation, dropout",
     }
     assert "Traceback" not in caplog.text
 

@@ -10,18 +10,21 @@ from torch import Tensor, nn
 
 from dropout_api.candidate import FILES, MANIFEST, MC, ONNX, PROGRAM, Manifest
 from dropout_api.names import ExitCode
-from dropout_api.spec import ExportSpec, Format, JobSpec
+from dropout_api.spec import ExportSpec, Format, TrainingJobSpec
+from dropout_api.training import Loss
 from dropout_trainer.data import Data, digest
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate import gate
 from dropout_trainer.gate.gate import attest
 from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.train.candidate import rehearse, write_candidate
+from dropout_trainer.train.environment import versions
 from dropout_trainer.train.export import eval_copy
 from dropout_trainer.train.facts import Facts, candidate_config
+from dropout_trainer.train.objective import make_task
 from dropout_trainer.train.seeds import derive
 
-SPEC = JobSpec.model_validate({"model": {"factory": "theirs:model"}, "data": {"factory": "theirs:data"}})
+SPEC = TrainingJobSpec.model_validate({"model": {"factory": "theirs:model"}, "data": {"factory": "theirs:data"}})
 WITH_MC = ExportSpec(mc_passes=10)
 WITH_BOTH = ExportSpec(mc_passes=10, formats=[Format.PT2, Format.ONNX])
 
@@ -67,8 +70,8 @@ Write = Callable[[nn.Module, ExportSpec], Path]
 def write(data: Data, tmp_path: Path) -> Write:
     def run(model: nn.Module, export: ExportSpec) -> Path:
         copy = eval_copy(model)
-        config = candidate_config(
-            Facts(SPEC, derive(42), [], data, digest(data), "cpu", 1), attest(copy, Inputs(Call((data.test.inputs[:8],)))))
+        facts = Facts(SPEC, derive(42), [], data, digest(data), make_task(data, Loss()), versions(), {"device": "cpu"})
+        config = candidate_config(facts, attest(copy, Inputs(Call((data.test.inputs[:8],)))))
         write_candidate(tmp_path, copy, data.test, config, export)
         return tmp_path
 

@@ -91,7 +91,7 @@ class LearningRate:
 def factor(spec: Scheduler, step: int, steps: int, steps_per_epoch: int) -> float:
     """Of the learning rate at `step`, counted from 0, of `steps`: 0 to 1."""
     if spec.name == "OneCycle":
-        return _one_cycle(step / max(1, steps - 1))
+        return _one_cycle(step, steps)
     warm = round(spec.warmup_epochs * steps_per_epoch)
     if step < warm:
         return (step + 1) / (warm + 1)
@@ -105,10 +105,11 @@ def factor(spec: Scheduler, step: int, steps: int, steps_per_epoch: int) -> floa
             return 1.0
 
 
-def _one_cycle(done: float) -> float:
-    if done < ONE_CYCLE_RISE:
-        return 1 - (1 - ONE_CYCLE_START) * _half_cosine(done / ONE_CYCLE_RISE)
-    return ONE_CYCLE_END + (1 - ONE_CYCLE_END) * _half_cosine((done - ONE_CYCLE_RISE) / (1 - ONE_CYCLE_RISE))
+def _one_cycle(step: int, steps: int) -> float:
+    rise = max(1.0, ONE_CYCLE_RISE * steps - 1)
+    if step <= rise:
+        return 1 - (1 - ONE_CYCLE_START) * _half_cosine(step / rise)
+    return ONE_CYCLE_END + (1 - ONE_CYCLE_END) * _half_cosine((step - rise) / max(1.0, steps - 1 - rise))
 
 
 def _half_cosine(done: float) -> float:

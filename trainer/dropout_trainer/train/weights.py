@@ -46,7 +46,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], strict: bool) -> 
     own = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     fitting = {name: tensor for name, tensor in weights.items() if name in own and tensor.shape == own[name].shape}
     left = [name for name in own if name not in fitting]
-    foreign = [name for name in weights if name not in fitting]
+    foreign = sorted(name for name in weights if name not in fitting)
     if not fitting or (strict and (left or foreign)):
         raise StageFailure("SpecInvalid", _misfit(own, weights, left, foreign), ExitCode.SPEC_INVALID)
     model.load_state_dict(fitting, strict=False)
