@@ -30,7 +30,8 @@ def test_environment() -> None:
 
 def test_mlflow_metrics_and_tags() -> None:
     assert set(names.Metric) == {
-        "train_loss", "val_loss", "val_gap", "val_accuracy", "train_loss_with_dropout", "test_loss", "test_accuracy", "epoch_seconds",
+        "train_loss", "val_loss", "val_gap", "val_accuracy", "learning_rate", "train_loss_with_dropout", "test_loss", "test_accuracy",
+        "epoch_seconds",
     }
     assert set(names.Tag) == {
         "dropout.cluster", "dropout.uid", "dropout.namespace", "dropout.name", "dropout.attempt", "dropout.phase", "dropout.message",

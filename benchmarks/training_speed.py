@@ -1,0 +1,276 @@
+"""Steps per second of a hand-written loop, of ours, of Lightning and of Hugging Face's Trainer: same model, data, batches and optimiser.
+
+One clock for all: the batches' source notes the time at each batch that is asked of it. Steps between the third and the last batch
+of an epoch count, so evaluation, logging at an epoch's end and start-up lie outside. All log to one MLflow store, each as its library
+does it by itself. Rounds alternate, because a machine's speed drifts; the median of the rounds' ratios is told.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from dropout_api.spec import TrainingJobSpec
+from dropout_trainer.data import Split
+from dropout_trainer.train.evaluating import evaluate
+from dropout_trainer.train.loop import Training, batches, fit
+from dropout_trainer.train.preparing import Ground, prepare, training_on
+from dropout_trainer.train.seeds import generator
+from dropout_trainer.train.tracking import Tracking
+
+SKIPPED = 2
+"""Batches at the start of an epoch that do not count."""
+DATA = Path(os.environ.get("CACHE", str(Path.home() / ".cache/dropout-operator"))) / "data"
+FASHION = "/usr/share/datasets/fashion-mnist"
+MODELS: dict[str, dict[str, Any]] = {
+    "mlp": {
+        "model": {"factory": "mlp", "args": {"hidden": [256, 256]}},
+        "data": {"factory": "csv", "args": {"uri": str(DATA / "credit-default.csv"), "target": "default"}},
+        "training": {"epochs": 8, "batchSize": 128},
+    },
+    "cnn": {
+        "model": {"factory": "cnn", "args": {"channels": [16, 32], "dense": 128}},
+        "data": {"factory": "fashion_mnist", "args": {"path": FASHION, "limit": 4000}},
+        "training": {"epochs": 2, "batchSize": 128},
+    },
+    "transformer": {
+        "model": {"factory": "transformer", "args": {"width": 64, "heads": 4, "layers": 2}},
+        "data": {"factory": "text", "args": {"uri": str(DATA / "reviews.csv"), "text": "text", "target": "label", "length": 32}},
+        "training": {"epochs": 2, "batchSize": 64},
+    },
+}
+
+
+@dataclass
+class Clock:
+    """When each batch was asked for; an epoch's start is marked by the source."""
+
+    epochs: list[list[float]] = field(default_factory=list)
+
+    def rate(self) -> float:
+        """Steps per second over the windows of all epochs."""
+        spans = [(len(times) - 1 - SKIPPED, times[-1] - times[SKIPPED]) for times in self.epochs]
+        return sum(steps for steps, _ in spans) / sum(seconds for _, seconds in spans)
+
+
+@dataclass(frozen=True)
+class Timed(Split):
+    """A split that notes when rows are taken from it; asking for fewer rows than a batch has ends nothing."""
+
+    clock: Clock = field(default_factory=Clock)
+    size: int = 1
+
+    def take(self, rows: Tensor) -> Split:
+        if len(rows) <= self.size:
+            self.clock.epochs[-1].append(time.perf_counter())
+        return Split.take(self, rows)
+
+
+class Source:
+    """The loader of all but ours: the same batches in the same order, as `(inputs, targets)`."""
+
+    def __init__(self, training: Training, split: Timed) -> None:
+        self._split, self._size = split, training.spec.batch_size
+        self._order = generator(training.seeds, "shuffle")
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self._split.clock.epochs.append([])
+        for rows in batches(len(self._split), self._size, self._order):
+            taken = self._split.take(rows)
+            yield taken.inputs, taken.targets
+
+    def __len__(self) -> int:
+        return len(batches(len(self._split), self._size))
+
+
+def timed(ground: Ground) -> tuple[Training, Clock]:
+    """A training whose batches tell the time."""
+    clock, data = Clock(), ground.data
+    split = Timed(data.train.inputs, data.train.targets, data.train.segments, clock, ground.spec.training.batch_size)
+    training = training_on(ground, data, ground.spec.seed)
+    return replace(training, data=replace(data, train=split)), clock
+
+
+def source_of(training: Training) -> Source:
+    split = training.data.train
+    assert isinstance(split, Timed)
+    return Source(training, split)
+
+
+def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=0.01)
+
+
+def bare(ground: Ground, store: Path) -> float:
+    """What one writes by hand: zero_grad, forward, loss, backward, step; the loss and an evaluation logged after each epoch."""
+    import mlflow
+
+    training, clock = timed(ground)
+    model, optimizer, source = training.model, optimizer_of(training.model), source_of(training)
+    with mlflow.start_run():
+        for epoch in range(training.spec.epochs):
+            model.train()
+            total = 0.0
+            for inputs, targets in source:
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(model(inputs), targets)
+                loss.backward()
+                optimizer.step()
+                total += loss.item()
+            mlflow.log_metric("train_loss", total / len(source), epoch)
+            mlflow.log_metric("val_loss", evaluate(model, training.data.val, training.objective.task).loss, epoch)
+    return clock.rate()
+
+
+def ours(ground: Ground, store: Path) -> float:
+    """`fit`, with its record sent as `dropout train` sends it."""
+    import mlflow
+
+    training, clock = timed(ground)
+    split = training.data.train
+    with mlflow.start_run() as run:
+        tracking = Tracking(run.info.run_id)
+        tracking.start()
+        clock.epochs.append([])
+        for result in fit(training):
+            tracking.metrics(result.metrics(), result.epoch)
+            clock.epochs.append([])
+        tracking.drain(60)
+    assert isinstance(split, Timed)
+    clock.epochs.pop()
+    return clock.rate()
+
+
+def lightning(ground: Ground, store: Path) -> float:
+    """LightningModule and Trainer with its MLFlowLogger; no checkpoints, no bars."""
+    import logging
+
+    import lightning as pl
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    training, clock = timed(ground)
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = training.model
+
+        def training_step(self, batch: Any, _: int) -> Tensor:
+            loss = nn.functional.cross_entropy(self.model(batch[0]), batch[1])
+            self.log("train_loss", loss, on_step=False, on_epoch=True)
+            return loss
+
+        def validation_step(self, batch: Any, _: int) -> None:
+            self.log("val_loss", nn.functional.cross_entropy(self.model(batch[0]), batch[1]))
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return optimizer_of(self.model)
+
+    trainer = pl.Trainer(
+        max_epochs=training.spec.epochs, accelerator="cpu", logger=MLFlowLogger("bench", tracking_uri=os.environ["MLFLOW_TRACKING_URI"]),
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )
+    val = training.data.val
+    trainer.fit(Module(), source_of(training), DataLoader([(val.inputs, val.targets)], batch_size=None))
+    return clock.rate()
+
+
+def hugging_face(ground: Ground, store: Path) -> float:
+    """Trainer with its MLflow callback, its loss and bookkeeping; the same optimiser."""
+    from transformers import Trainer, TrainingArguments
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    training, clock = timed(ground)
+
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = training.model
+
+        def forward(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+            answers = self.model(inputs)
+            return {"loss": nn.functional.cross_entropy(answers, labels), "logits": answers}
+
+    class Dicts:
+        """Trainer takes batches as dictionaries."""
+
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+            self.dataset = range(len(training.data.train))
+
+        def __iter__(self) -> Iterator[dict[str, Tensor]]:
+            return ({"inputs": inputs, "labels": targets} for inputs, targets in self._inner)
+
+        def __len__(self) -> int:
+            return len(self._inner)
+
+    class Same(Trainer):
+        def get_train_dataloader(self) -> Any:
+            return Dicts(source_of(training))
+
+        def get_eval_dataloader(self, *_: Any) -> Any:
+            return Dicts([(training.data.val.inputs, training.data.val.targets)])
+
+    arguments = TrainingArguments(
+        output_dir=str(store / "hf"), num_train_epochs=training.spec.epochs, per_device_train_batch_size=training.spec.batch_size,
+        use_cpu=True, report_to=["mlflow"], save_strategy="no", eval_strategy="epoch", logging_strategy="epoch", disable_tqdm=True,
+    )
+    model = Wrapped()
+    optimizer = optimizer_of(training.model)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    Same(model, arguments, train_dataset=Dicts([]).dataset, eval_dataset=[0], optimizers=(optimizer, scheduler)).train()
+    import mlflow
+
+    mlflow.end_run()
+    return clock.rate()
+
+
+RUNNERS: dict[str, Callable[[Ground, Path], float]] = {"bare": bare, "ours": ours, "lightning": lightning, "hugging face": hugging_face}
+
+
+def measure(name: str, rounds: int) -> dict[str, list[float]]:
+    """Steps per second of each runner in each round, and of ours with the faster dropout as `ours, fast dropout`."""
+    spec = {**MODELS[name], "dropout": {"implementation": "Native"}}
+    native = prepare(TrainingJobSpec.model_validate(spec))
+    fast = replace(native, spec=TrainingJobSpec.model_validate({**spec, "dropout": {"implementation": "Fast"}}))
+    result: dict[str, list[float]] = {}
+    with TemporaryDirectory() as folder:
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+        for _ in range(rounds):
+            for runner, run in RUNNERS.items():
+                result.setdefault(runner, []).append(run(native, Path(folder)))
+            result.setdefault("ours, fast dropout", []).append(ours(fast, Path(folder)))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="*", default=list(MODELS))
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    for name in given.model:
+        rates = measure(name, given.rounds)
+        for runner, values in rates.items():
+            ratio = statistics.median(mine / base for mine, base in zip(values, rates["bare"], strict=True))
+            print(f"{name:12s} {runner:20s} {statistics.median(values):8.1f} steps/s  {ratio:.2f} × bare", file=sys.stdout, flush=True)
+
+
+if __name__ == "__main__":
+    from dropout_testing.zoo import vision
+
+    vision.models()  # Lightning and transformers import torchvision, whose compiled ops a CPU torch does not have
+    warnings.simplefilter("ignore")
+    main()
