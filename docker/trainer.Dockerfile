@@ -42,6 +42,8 @@ WORKDIR /tmp
 CMD ["dropout", "--help"]
 ARG VERSION=dev
 ARG REVISION=unknown
+# Recorded with each training.
+ENV DROPOUT_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="dropout-trainer" \
       org.opencontainers.image.description="Trainer, verifier and bundled MLflow server of DropoutTrainingJob" \
       org.opencontainers.image.licenses="Apache-2.0" \

@@ -74,6 +74,15 @@ class ClusterMlflow:
         query = {"run_id": run_id} | ({"path": path} if path else {})
         return [item["path"] for item in self.request("GET", "2.0/mlflow/artifacts/list", **query).get("files", [])]
 
+    def artifact(self, run_id: str, path: str) -> bytes:
+        """An artifact's bytes."""
+        login = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        query = urllib.parse.urlencode({"run_uuid": run_id, "path": path})
+        request = urllib.request.Request(f"{self.url}/get-artifact?{query}", headers={"Authorization": f"Basic {login}"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found: bytes = answer.read()
+            return found
+
     def runs_of(self, uid: str) -> list[dict[str, Any]]:
         """The job's own runs: every one that the operator made for its UID."""
         experiments = self.request("POST", "2.0/mlflow/experiments/search", {"max_results": 1000}).get("experiments", [])
