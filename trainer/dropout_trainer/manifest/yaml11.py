@@ -46,8 +46,8 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
         BaseResolver.__init__(self)
 
     def compose_scalar_node(self, anchor: Any) -> ScalarNode:
-        event = self.peek_event()
-        node: ScalarNode = super().compose_scalar_node(anchor)  # type: ignore[no-untyped-call]
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        node: ScalarNode = super().compose_scalar_node(anchor)
         if event.tag is None and event.implicit[0]:
             node.tag = PLAIN
         return node
