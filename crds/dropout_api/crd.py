@@ -125,13 +125,14 @@ def _spec() -> Schema:
 
 
 def _training() -> list[Schema]:
-    """Rules inside of spec.training that the models themselves check with the same words."""
-    loss = "self.loss"
+    """Rules inside of spec.training that the models themselves check with the same words. A default is judged before it is filled in, so
+    none may rely on what another default brings."""
+    loss, warm = "self.loss", "self.scheduler.warmupEpochs"
+    named = f"(has({loss}.name) && {loss}.name == 'Quantile')"
     return [
-        _rule("self.scheduler.name != 'OneCycle' || self.scheduler.warmupEpochs == 0", f"warmupEpochs {ONE_WARM_UP}", ".scheduler"),
-        _rule(f"(has({loss}.name) && {loss}.name == 'Quantile') == ({loss}.quantiles.size() > 0)",
-              QUANTILES, ".loss"),
-        _rule(f"{loss}.weights.size() == 0 || {loss}.classWeights != 'Balanced'", ONE_WEIGHTING, ".loss"),
+        _rule(f"!has(self.scheduler) || self.scheduler.name != 'OneCycle' || {warm} == 0.0", f"warmupEpochs {ONE_WARM_UP}", ".scheduler"),
+        _rule(f"!has({loss}) || {named} == ({loss}.quantiles.size() > 0)", QUANTILES, ".loss"),
+        _rule(f"!has({loss}) || {loss}.weights.size() == 0 || {loss}.classWeights != 'Balanced'", ONE_WEIGHTING, ".loss"),
         _rule("!has(self.crossValidation) || self.crossValidation.folds > 1 || (self.crossValidation.folds == 0 && "
               "self.crossValidation.repeats > 1)", MORE_THAN_ONE, ".crossValidation"),
     ]

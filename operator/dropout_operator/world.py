@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dropout_api.builtins import ArgumentError, check_builtins, describe
 from dropout_api.names import Label, Stage
+from dropout_api.problems import problems, summary
 from dropout_api.report import ProgressSample
 from dropout_api.spec import JobSpec
 from dropout_api.status import JobStatus, RunStatus
@@ -49,16 +49,12 @@ class TrainingJob:
 
 
 def _spec(raw: Any) -> tuple[JobSpec | None, str | None]:
-    """The spec and what is wrong with it. One with wrong arguments is still read: its time to live counts."""
+    """The spec and everything that is wrong with it. A wrong one is read where it can be: its time to live counts."""
+    found = problems(raw)
     try:
-        spec = JobSpec.model_validate(raw)
-    except ValidationError as error:
-        return None, describe(error, "spec")
-    try:
-        check_builtins(spec)
-    except ArgumentError as error:
-        return spec, str(error)
-    return spec, None
+        return JobSpec.model_validate(raw), summary(found) or None
+    except ValidationError:
+        return None, summary(found) or "spec cannot be read"
 
 
 @dataclass(frozen=True)

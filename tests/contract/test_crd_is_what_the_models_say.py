@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from dropout_api.builtins import check_builtins
 from dropout_api.crd import custom_resource_definition, to_yaml
 from dropout_api.names import KIND
+from dropout_api.problems.manifests import manifest_problems
 from dropout_api.spec import JobSpec
 from dropout_api.status import JobStatus
 
@@ -33,7 +33,7 @@ def test_there_are_samples() -> None:
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_a_sample_is_a_job_that_the_operator_takes(path: Path) -> None:
     (job,) = jobs(path)
-    check_builtins(JobSpec.model_validate(job["spec"]))
+    assert manifest_problems(job) == []
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)

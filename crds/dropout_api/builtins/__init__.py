@@ -1,12 +1,12 @@
 """Arguments of the built-in factories, typed so that the operator can refuse a misspelt one before any pod starts."""
 
+import json
+
 from pydantic import JsonValue, ValidationError
 
 from dropout_api.builtins.arguments import Arguments
-from dropout_api.builtins.data import DATA
-from dropout_api.builtins.models import MODELS
 from dropout_api.model import Wire
-from dropout_api.spec import FactoryCall, JobSpec
+from dropout_api.spec import FactoryCall
 
 
 class ArgumentError(ValueError):
@@ -24,16 +24,9 @@ def arguments(call: FactoryCall, table: dict[str, type[Arguments]], field: str) 
         known = ", ".join(sorted(table))
         raise ArgumentError(f"spec.{field}.factory: no built-in '{call.factory}'; use one of {known} or 'package.module:callable'")
     try:
-        return table[call.factory].model_validate(call.args)
+        return table[call.factory].model_validate_json(json.dumps(call.args), strict=True)
     except ValidationError as error:
         raise ArgumentError(describe(error, f"spec.{field}.args", table[call.factory])) from None
-
-
-def check_builtins(spec: JobSpec) -> None:
-    """Raises ArgumentError when a built-in of `spec` does not exist or its arguments are wrong."""
-    for call, table, field in ((spec.model, MODELS, "model"), (spec.data, DATA, "data")):
-        if call is not None:  # not there in a job that trains nothing
-            arguments(call, table, field)
 
 
 def describe(error: ValidationError, prefix: str, model: type[Wire] | None = None) -> str:
