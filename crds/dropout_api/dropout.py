@@ -106,4 +106,4 @@ class DropoutSpec(Wire):
     torch's own. Auto: Fast on a CPU, Native on a GPU and with `training.compile`. One seed gives other masks in each; which one was
     used is recorded. An exported model has neither."""
     layers: Annotated[list[DropoutRule], Field(max_length=64)] = []
-    """Rules. One that matches no layer of the model is an error."""
+    """Rules, of each action first match wins. One that matches no layer of the model is an error."""

@@ -53,6 +53,24 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("a factory that is a path", {"model": {"factory": "../model.py"}}, "spec.model.factory"),
     ("a gate without a bound", {"gate": [{"metric": "accuracy"}]}, "spec.gate[0]"),
     ("a gate that nothing passes", {"gate": [{"metric": "loss", "min": 2, "max": 1}]}, "spec.gate[0]"),
+    ("inserting nothing in particular", {"dropout": {"layers": [{"action": "Insert", "rate": 0.1}]}}, "spec.dropout.layers[0].action"),
+    ("wrapping with what is inserted", {"dropout": {"layers": [{"action": "Wrap", "kind": "Spatial", "rate": 0.1}]}},
+     "spec.dropout.layers[0].action"),
+    ("a schedule that compiling rules out", {
+        "training": {"compile": True}, "dropout": {"layers": [{"rate": 0.1, "schedule": {"kind": "Late"}}]}},
+     "spec.dropout.layers does not go with training.compile"),
+    ("two warm-ups", {"training": {"scheduler": {"name": "OneCycle", "warmupEpochs": 1}}}, "spec.training.scheduler"),
+    ("a quantile loss without quantiles", {"training": {"loss": {"name": "Quantile"}}}, "spec.training.loss"),
+    ("quantiles of another loss", {"training": {"loss": {"name": "MSE", "quantiles": [0.5]}}}, "spec.training.loss"),
+    ("two weightings of classes", {"training": {"loss": {"classWeights": "Balanced", "weights": [1]}}}, "spec.training.loss"),
+    ("one fold", {"training": {"crossValidation": {"folds": 1}}}, "spec.training.crossValidation"),
+    ("no trial at all", {"training": {"crossValidation": {}}}, "spec.training.crossValidation"),
+    ("a monitor that nothing measures", {"training": {"earlyStopping": {"monitor": "val_f1"}}}, "spec.training.earlyStopping.monitor"),
+    ("weights from two places", {"model": {"factory": "mlp", "weights": {"uri": "a", "run": "a" * 32}}}, "spec.model.weights"),
+    ("weights of no version", {"model": {"factory": "mlp", "weights": {"model": "digits"}}}, "spec.model.weights"),
+    ("weights of two versions", {"model": {"factory": "mlp", "weights": {"model": "digits", "alias": "a", "version": 1}}},
+     "spec.model.weights"),
+    ("a class of a metric that has none", {"gate": [{"metric": "accuracy", "class": "1", "min": 0.5}]}, "spec.gate[0].metric"),
     ("an unknown metric", {"gate": [{"metric": "f1", "min": 0.5}]}, "spec.gate[0].metric"),
     ("an alias that MLflow keeps", {"export": {"alias": "latest"}}, "spec.export.alias"),
     ("formats without PT2", {"export": {"formats": ["ONNX"]}}, "spec.export.formats"),
@@ -107,7 +125,7 @@ def test_fills_in_the_defaults(plane: ControlPlane, namespace: str) -> None:
 
     assert (spec["seed"], spec["determinism"], spec["suspend"]) == (42, "WarnOnly", False)
     assert spec["export"] == {"formats": ["PT2"]}
-    assert spec["training"]["optimizer"] == {"learningRate": 0.001, "momentum": 0.9, "name": "AdamW", "weightDecay": 0.01}
+    assert spec["training"]["optimizer"] == {"learningRate": 0.001, "momentum": 0.9, "name": "AdamW", "weightDecay": 0.01, "groups": []}
 
 
 def test_a_user_cannot_set_status_with_the_manifest(plane: ControlPlane, namespace: str) -> None:
