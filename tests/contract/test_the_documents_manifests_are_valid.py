@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dropout_api.builtins import check_builtins
-from dropout_api.names import KIND
-from dropout_api.spec import JobSpec
+from dropout_api.names import API_VERSION, GROUP, KIND
+from dropout_api.problems.manifests import manifest_problems
 
 ROOT = Path(__file__).parents[2]
 REST: dict[str, Any] = {"model": {"factory": "mlp"}, "data": {"factory": "sklearn", "args": {"name": "digits"}}}
@@ -23,8 +22,8 @@ BLOCKS = [
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_is_a_job_or_a_part_of_its_spec(block: str) -> None:
     document = yaml.safe_load(block)
-    spec = document["spec"] if document.get("kind") == KIND else REST | document
-    check_builtins(JobSpec.model_validate(spec))
+    whole = {"apiVersion": f"{GROUP}/{API_VERSION}", "kind": KIND, "metadata": {"name": "block"}, "spec": REST | document}
+    assert manifest_problems(document if document.get("kind") == KIND else whole) == []
 
 
 def test_there_are_blocks() -> None:
