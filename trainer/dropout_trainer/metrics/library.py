@@ -72,7 +72,7 @@ def _alone() -> Iterator[None]:
         return str(requirement.requirement or "").startswith(NEEDED) and look(requirement)
 
     try:
-        with mock.patch.object(cache, "__bool__", needed), mock.patch.object(imports, "package_available", lambda _: False):
+        with mock.patch.object(cache, "__bool__", needed), mock.patch.object(imports, "package_available", return_value=False):
             yield
     finally:
         for name in set(sys.modules) - before:
