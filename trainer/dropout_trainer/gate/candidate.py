@@ -146,7 +146,7 @@ def read_heldout(folder: Path, config: CandidateConfig) -> Heldout:
     task = config.task
     if problem := flaw(task):
         raise RefusedError(f"{CONFIG}: {problem}", REMEDY)
-    rows = tensors["target"].shape[0] if "target" in tensors and tensors["target"].dim() else 0
+    rows = tensors["input"].shape[0] if "input" in tensors and tensors["input"].dim() else 0
     expected = {
         "input": ([rows, *config.input_shape], DTYPES[config.input_dtype]),
         "output": ([rows, task.outputs], torch.float32),
