@@ -60,7 +60,7 @@ def _network(name: str) -> tuple[Any, Any]:
 def make(name: str, folder: Path) -> None:
     import torch
 
-    from dropout_api.candidate import CandidateConfig
+    from dropout_api.candidate import CandidateConfig, Task
     from dropout_api.spec import ExportSpec
     from dropout_trainer.data import Split
     from dropout_trainer.gate.gate import attest
@@ -73,7 +73,7 @@ def make(name: str, folder: Path) -> None:
     copy = eval_copy(network)
     folder.mkdir()
     config = CandidateConfig(
-        seed=0, seeds={}, plan=[], classes=10, input_shape=list(inputs.shape[1:]),
+        seed=0, seeds={}, plan=[], task=Task(outputs=10), input_shape=list(inputs.shape[1:]),
         input_dtype="float32" if inputs.is_floating_point() else "int64", versions={"torch": torch.__version__}, data_sha256="0" * 64,
         model_factory="bench:network", attested=attest(copy, Inputs(Call((inputs[:16],)))),
     )

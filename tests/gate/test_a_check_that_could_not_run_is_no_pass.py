@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from dropout_testing import zoo
 
 from dropout_api.metrics import QualityBar
@@ -39,7 +40,10 @@ def test_and_a_failure_is_named_before_it() -> None:
 
 
 def test_nor_is_a_metric_that_is_not_a_number() -> None:
-    result = quality.quality({"test_loss": float("nan"), "test_accuracy": 1.0}, [QualityBar(metric="accuracy", min=0.5)])
+    heldout = zoo.heldout_of(zoo.SOUND["mlp"].build())
+    bars = [QualityBar(metric="accuracy", max=0.5), QualityBar(metric="roc_auc_macro", min=0.5)]
+
+    result = quality.quality(quality.Exam(zoo.config_of().task, heldout, heldout.output * torch.nan, bars))
 
     assert (result.outcome, result.evidence) == (Outcome.FAILED, "test_loss is nan")
 

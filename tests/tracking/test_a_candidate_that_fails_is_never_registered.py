@@ -75,7 +75,7 @@ def _no_config(folder: Path) -> None:
 
 def _other_shapes(folder: Path) -> None:
     config = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps(config | {"classes": 7}))
+    (folder / CONFIG).write_text(json.dumps(config | {"task": {"outputs": 7}}))
     zoo.seal(folder)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
-from dropout_trainer.gate.candidate import Classifier
+from dropout_trainer.gate.candidate import Predictor
 from dropout_trainer.gate.ops import is_dropout, named, op_name
 
 OFF = {"train": False, "dropout_p": 0.0}
@@ -23,7 +23,7 @@ OFF = {"train": False, "dropout_p": 0.0}
 
 
 @dataclass(frozen=True)
-class Averaged(Classifier):
+class Averaged(Predictor):
     """The program, with the average in place of each draw."""
 
     @cached_property

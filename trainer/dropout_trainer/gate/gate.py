@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-from dropout_api.candidate import MC, ONNX, PROGRAM, CandidateConfig, files_for
-from dropout_api.metrics import QualityBar
+from dropout_api.candidate import MC, ONNX, PROGRAM, CandidateConfig, Task, files_for
+from dropout_api.metrics import QualityBar, TaskKind
 from dropout_api.spec import ExportSpec
 from dropout_api.verdict import Basis, CheckResult
 from dropout_trainer.gate import candidate, programs, quality
+from dropout_trainer.gate.baseline import Baseline
 from dropout_trainer.gate.checks.batches import batch_invariance, batch_sizes
 from dropout_trainer.gate.checks.expectation import expectation
 from dropout_trainer.gate.checks.graph import decomposed_graph, graph
@@ -69,14 +70,16 @@ def attest(module: nn.Module, inputs: Inputs) -> list[CheckResult]:
     return [check.model_copy(update={"basis": Basis.ATTESTED}) for check in examine_module(module, inputs)]
 
 
-def examine_program(program: Program, inputs: Inputs, recorded: Recorded = (), strangers: bool = False) -> list[CheckResult]:
-    """The checks of an exported program. `strangers`: whether ops of other libraries are let through."""
+def examine_program(
+    program: Program, inputs: Inputs, recorded: Recorded = (), strangers: bool = False, sizes: Tensor | None = None,
+) -> list[CheckResult]:
+    """The checks of an exported program. `strangers`: whether ops of other libraries are let through; `sizes`: see `Heldout.sizes`."""
     settled = settle(program, inputs)
     checks = [attempt("graph", lambda: graph("graph", program, strangers)),
               attempt("decomposed_graph", lambda: decomposed_graph("decomposed_graph", program, strangers))]
     checks += examine_behaviour(program, settled)
     if recorded:
-        return [*checks, attempt("parity", lambda: parity("parity", program, recorded))]
+        return [*checks, attempt("parity", lambda: parity("parity", program, recorded, sizes))]
     return [*checks, not_applicable("parity", "no answers of the eager model to compare with")]
 
 
@@ -94,8 +97,10 @@ def settle(target: Target, inputs: Inputs) -> Inputs:
     return inputs.settle(lambda call: finite(target.seeded(call, 0)) or not strict)
 
 
-def inspect(folder: Path, bars: Sequence[QualityBar] = (), export: ExportSpec = PLAIN) -> Inspection:
-    """Runs every check on the candidate in `folder`, whose job has asked for `export`."""
+def inspect(
+    folder: Path, bars: Sequence[QualityBar] = (), export: ExportSpec = PLAIN, baselines: Mapping[str, Baseline] | None = None,
+) -> Inspection:
+    """Runs every check on the candidate in `folder`, whose job has asked for `export`; `baselines` by the alias that bars name."""
     checks: list[CheckResult] = []
     name, config = "digests", None
     digests: Mapping[str, str] = {}
@@ -105,50 +110,59 @@ def inspect(folder: Path, bars: Sequence[QualityBar] = (), export: ExportSpec = 
         name = "candidate"
         config = candidate.read_config(folder)
         heldout = candidate.read_heldout(folder, config)
-        checks.append(passed(name, f"{len(heldout.target)} held-out rows, {config.task.outputs} classes, model {config.model_factory}"))
+        checks.append(passed(name, f"{len(heldout.target)} held-out rows, {_kind(config.task)}, model {config.model_factory}"))
         name = "archive"
-        program = candidate.Classifier(programs.load(folder / PROGRAM), classes=config.task.outputs)
+        program = candidate.Predictor(programs.load(folder / PROGRAM), outputs=config.task.outputs)
         checks.append(passed(name, "the program's archive holds tensors and torch's own ops, and no code"))
     except RefusedError as error:
         return Inspection(GateReport(checks=[*checks, failed(name, error.evidence, error.remedy)]), config, digests)
-    report = examine_candidate(program, heldout, config, bars)
-    optional = examine_mc(folder / MC, program, heldout) if MC in digests else []
+    report = examine_candidate(program, heldout, config, bars, baselines or {})
+    optional = examine_mc(folder / MC, program, heldout, config.task) if MC in digests else []
     if ONNX in digests:
-        optional += examine_onnx(folder / ONNX, heldout, config.task.outputs)
+        optional += examine_onnx(folder / ONNX, heldout, config.task)
     return Inspection(report.model_copy(update={"checks": [*checks, *report.checks, *optional]}), config, digests)
 
 
+def _kind(task: Task) -> str:
+    if task.kind is TaskKind.CLASSIFICATION:
+        return f"{task.outputs} classes"
+    return f"{task.values} values a row" + (f" in {len(task.quantiles)} quantiles" if task.quantiles else "")
+
+
 def examine_candidate(
-    program: candidate.Classifier, heldout: candidate.Heldout, config: CandidateConfig, bars: Sequence[QualityBar] = (),
+    program: candidate.Predictor, heldout: candidate.Heldout, config: CandidateConfig, bars: Sequence[QualityBar],
+    baselines: Mapping[str, Baseline],
 ) -> GateReport:
     """The checks that need a loaded program, what the training pod attests, and the quality bars."""
-    checks = examine_program(program, heldout.inputs(), heldout.recorded())
+    task = config.task
+    checks = examine_program(program, heldout.inputs(), heldout.recorded(), sizes=heldout.sizes(task))
     metrics: dict[str, float] = {}
 
     def measured_quality() -> CheckResult:
-        metrics.update(quality.measure(program, heldout))
-        return quality.quality(metrics, bars)
+        exam = quality.Exam(task, heldout, quality.answers(program, heldout), bars, baselines)
+        metrics.update(exam.metrics)
+        return quality.quality(exam)
 
     return GateReport(checks=[*checks, *attested(config), attempt("quality", measured_quality)], metrics=metrics)
 
 
-def examine_mc(path: Path, evaluated: candidate.Classifier, heldout: candidate.Heldout) -> list[CheckResult]:
+def examine_mc(path: Path, evaluated: candidate.Predictor, heldout: candidate.Heldout, task: Task) -> list[CheckResult]:
     """The checks of the MC-dropout program in `path`, beside the eval program of the same candidate."""
     try:
-        program = candidate.Classifier(programs.load(path), "the MC-dropout program", evaluated.classes)
+        program = candidate.Predictor(programs.load(path), "the MC-dropout program", evaluated.outputs)
     except RefusedError as error:
         return [failed("mc_archive", error.evidence, error.remedy)]
-    subject = McSubject(program, evaluated, heldout.inputs(), heldout.recorded())
+    subject = McSubject(program, evaluated, heldout.inputs(), heldout.recorded(), heldout.sizes(task))
     checks = [attempt(name, lambda check=check, name=name: check(name, subject)) for name, check in MC_CHECKS.items()]  # type: ignore[misc]
     return [passed("mc_archive", "its archive holds tensors and torch's own ops, and no code"), *checks]
 
 
-def examine_onnx(path: Path, heldout: candidate.Heldout, classes: int) -> list[CheckResult]:
+def examine_onnx(path: Path, heldout: candidate.Heldout, task: Task) -> list[CheckResult]:
     """The checks of the ONNX file in `path`."""
     from dropout_trainer.gate import onnx_model  # onnxruntime takes a while, and few ask for it
 
     try:
-        model = onnx_model.load(path, classes)
+        model = onnx_model.load(path, task.outputs)
     except RefusedError as error:
         return [failed("onnx_archive", error.evidence, error.remedy)]
     inputs, recorded = heldout.inputs(), heldout.recorded()
@@ -157,7 +171,7 @@ def examine_onnx(path: Path, heldout: candidate.Heldout, classes: int) -> list[C
         passed("onnx_archive", "the file holds tensors and ONNX's own ops, and no code"),
         attempt(onnx_model.GRAPH, lambda: onnx_model.scan(model)),
         *(attempt(f"onnx_{name}", lambda name=name: BEHAVIOUR[name](f"onnx_{name}", model, settled)) for name in onnx_model.BEHAVIOUR),  # type: ignore[misc]
-        attempt("onnx_parity", lambda: parity("onnx_parity", model, recorded)),
+        attempt("onnx_parity", lambda: parity("onnx_parity", model, recorded, heldout.sizes(task))),
     ]
 
 

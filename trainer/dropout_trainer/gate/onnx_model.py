@@ -8,7 +8,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from dropout_api.verdict import CheckResult
-from dropout_trainer.gate.candidate import logits
+from dropout_trainer.gate.candidate import prediction
 from dropout_trainer.gate.formats import onnx_file, onnx_scan
 from dropout_trainer.gate.formats.onnx_run import Session
 from dropout_trainer.gate.inputs import Call
@@ -22,21 +22,21 @@ BEHAVIOUR = ("batch_sizes", "repeat", "batch_invariance")
 
 
 @dataclass(frozen=True)
-class OnnxClassifier(Target):
-    """An ONNX model that must answer N rows with logits [N, classes]."""
+class OnnxPredictor(Target):
+    """An ONNX model that must answer N rows with [N, outputs]: logits, or values."""
 
     graph: ModelProto
     """Without its weights."""
     session: Session
-    classes: int
+    outputs: int
     title: str = "the ONNX file"
 
     def answer(self, call: Call) -> Tensor:
         """Raises RefusedError when it answers anything else, or onnxruntime cannot answer."""
         outputs = self.session.run(call.tensors)
         if len(outputs) != 1:
-            raise RefusedError(f"the model has {len(outputs)} outputs, not one", "return logits [batch, classes] alone")
-        return logits(outputs[0], len(call.tensors[0]), self.classes)
+            raise RefusedError(f"the model has {len(outputs)} outputs, not one", "return one tensor [batch, outputs]")
+        return prediction(outputs[0], len(call.tensors[0]), self.outputs)
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {}
@@ -45,14 +45,14 @@ class OnnxClassifier(Target):
         return None
 
 
-def load(path: Path, classes: int) -> OnnxClassifier:
+def load(path: Path, outputs: int) -> OnnxPredictor:
     """Raises RefusedError when the file is malformed, unsafe, no model for onnxruntime, or keeps weights in other files."""
     file = onnx_file.load(path)
     if file.data:
         raise RefusedError(f"{path.name} keeps weights in {file.data[0].name[:80]!r}", "write the weights into the file itself")
-    return OnnxClassifier(file.model, Session(path), classes)
+    return OnnxPredictor(file.model, Session(path), outputs)
 
 
-def scan(model: OnnxClassifier) -> CheckResult:
+def scan(model: OnnxPredictor) -> CheckResult:
     """No node of it is in training mode."""
     return onnx_scan.scan(model.graph)

@@ -96,22 +96,32 @@ class Difference:
         return f"largest difference {self.largest:.3g}{place}, allowed {self.allowed:.3g}{row}"
 
 
-def difference(actual: Mapping[str, Any], expected: Mapping[str, Any], relative: float = DEFAULT_RELATIVE) -> Difference:
+def difference(
+    actual: Mapping[str, Any], expected: Mapping[str, Any], relative: float = DEFAULT_RELATIVE, sizes: Tensor | None = None,
+) -> Difference:
     """The worst leaf of all. Missing leaves differ infinitely; numbers beside tensors are compared like tensors.
 
-    `relative` is allowed of the largest expected value in a leaf, more where the leaf's type is coarser.
+    `relative` is allowed of the largest expected value in a leaf, more where the leaf's type is coarser. With `sizes` [columns] it is
+    allowed of those instead, and differences are told in units of them.
     """
+    if sizes is not None:
+        actual, expected = _in_units(actual, sizes), _in_units(expected, sizes)
     worst = Difference()
     for name in expected.keys() | actual.keys():
         if name not in actual or name not in expected:
             return Difference(name, torch.inf, 0.0)
-        found = _leaf_difference(name, actual[name], expected[name], relative)
+        found = _leaf_difference(name, actual[name], expected[name], relative, None if sizes is None else 1.0)
         if found.excess > worst.excess or not worst.name:
             worst = found
     return worst
 
 
-def _leaf_difference(name: str, actual: Any, expected: Any, relative: float) -> Difference:
+def _in_units(outputs: Mapping[str, Any], sizes: Tensor) -> Outputs:
+    return {name: leaf.double() / sizes if isinstance(leaf, Tensor) and leaf.shape[-1:] == sizes.shape else leaf
+            for name, leaf in outputs.items()}
+
+
+def _leaf_difference(name: str, actual: Any, expected: Any, relative: float, size: float | None = None) -> Difference:
     if not (isinstance(actual, Tensor) and isinstance(expected, Tensor)):
         return Difference(name, 0.0 if same_bits(actual, expected) or actual == expected else torch.inf, 0.0)
     if actual.shape != expected.shape:
@@ -124,9 +134,9 @@ def _leaf_difference(name: str, actual: Any, expected: Any, relative: float) -> 
     one, other = (tensor.to(torch.complex128 if tensor.is_complex() else torch.float64) for tensor in (actual, expected))
     gaps = torch.where(one == other, torch.zeros((), dtype=torch.float64), (one - other).abs())  # infinity equals itself
     gaps = torch.where(one.isnan() & other.isnan(), torch.zeros((), dtype=torch.float64), gaps)
-    sizes = other.abs()[other.isfinite()]
+    finite_sizes = other.abs()[other.isfinite()]
     share = max(relative, RELATIVE.get(expected.dtype, 0.0))
-    allowed = ABSOLUTE + share * (float(sizes.max()) if len(sizes) else 0.0)
+    allowed = ABSOLUTE + share * (size or (float(finite_sizes.max()) if len(finite_sizes) else 0.0))
     gaps = torch.nan_to_num(gaps, nan=torch.inf)
     return Difference(name, float(gaps.max()), allowed, _row(gaps))
 

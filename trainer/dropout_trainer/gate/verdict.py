@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dropout_api.model import Wire
 from dropout_api.verdict import CheckResult, Location, Outcome, Verdict, verdict_of
 
-GATE_VERSION = "2"
+GATE_VERSION = "3"
 """Recorded with every verdict; raised whenever a check is added or decides differently."""
 MAX_EVIDENCE = 1500
 

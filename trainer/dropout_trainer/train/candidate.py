@@ -38,7 +38,7 @@ HELDOUT_BATCH = 64
 
 @torch.no_grad()
 def answers(model: nn.Module, inputs: Tensor) -> Tensor:
-    """The eager model's outputs [N, classes], computed in batches of HELDOUT_BATCH rows."""
+    """The eager model's outputs [N, outputs], computed in batches of HELDOUT_BATCH rows."""
     return torch.cat([model(batch) for batch in torch.split(inputs, HELDOUT_BATCH)])
 
 
@@ -47,10 +47,12 @@ def write_candidate(folder: Path, model: nn.Module, test: Split, config: Candida
 
     Raises StageFailure when the model cannot be exported.
     """
-    heldout = Split(test.inputs[:HELDOUT_ROWS], test.targets[:HELDOUT_ROWS])
+    heldout = test.take(torch.arange(min(HELDOUT_ROWS, len(test))))
     torch.export.save(export_program(model, heldout.inputs), folder / PROGRAM)
     write_optional(folder, model, heldout.inputs, export)
     tensors = {"input": heldout.inputs, "output": answers(model, heldout.inputs), "target": heldout.targets}
+    if heldout.segments is not None:
+        tensors["segment"] = heldout.segments
     _save(tensors, folder / HELDOUT, {"batch_size": str(HELDOUT_BATCH)})
     weights = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     _save(weights, folder / WEIGHTS, {"format": "pt"})

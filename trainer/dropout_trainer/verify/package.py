@@ -21,7 +21,7 @@ ARTIFACTS = {"program": PROGRAM, "mc": MC, "onnx": ONNX}
 def build(candidate: Path, config: CandidateConfig, digests: Mapping[str, str], export: ExportSpec, target: Path) -> None:
     """Writes the model folder to `target`, which must not exist. `digests` are the SHA-256 of the candidate's files.
 
-    The signature takes [-1, ...] of the candidate's type and gives [-1, classes] float32; packages are pinned to what the
+    The signature takes [-1, ...] of the candidate's type and gives [-1, outputs] float32; packages are pinned to what the
     gate ran with, because a program means what its torch makes of it. It holds no pickle.
     """
     with quiet():  # MLflow warns about its own classes when it is imported

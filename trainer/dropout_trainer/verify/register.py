@@ -4,7 +4,7 @@ Nothing here remembers anything: each step first looks, by the tags job UID and 
 knows no unique key, so two verifiers at the same moment can both create; the lowest version wins and the other is deleted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Order:
     @property
     def filter(self) -> str:
         """The search by which our own objects are found: same job, same run, same program."""
-        return " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in self.identity.items())
+        return _filter(self.identity)
 
     @property
     def identity(self) -> dict[str, str]:
@@ -120,8 +120,17 @@ def ensure_model(client: Any, name: str) -> None:
 
 def find_version(client: Any, order: Order) -> Any | None:
     """Our own version of this candidate, the lowest if there are several."""
-    found = persist(lambda: list(client.search_model_versions(f"name = '{order.model}' and {order.filter}")))
+    return version_of(client, order.model, order.identity)
+
+
+def version_of(client: Any, model: str, identity: Mapping[str, str]) -> Any | None:
+    """The same for the tags of `Order.identity`."""
+    found = persist(lambda: list(client.search_model_versions(f"name = '{model}' and {_filter(identity)}")))
     return min(found, key=lambda version: int(version.version), default=None)
+
+
+def _filter(identity: Mapping[str, str]) -> str:
+    return " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in identity.items())
 
 
 def ensure_copy(client: Any, experiment_id: str, own_run: str, order: Order, build: Callable[[], Path], folder: Path) -> Any:

@@ -43,7 +43,7 @@ def page(task: VerifyTask, inspection: Inspection) -> str:
     facts = {
         "job": f"{task.job.namespace}/{task.job.name}", "run": task.trained.id, "program SHA-256": inspection.sha256 or "unknown",
         "image": task.image_id or "unknown", "gate version": report.gate_version,
-        **{name: f"{value:.4f}" for name, value in report.metrics.items()},
+        **{name: f"{value:.6g}" for name, value in report.metrics.items()},
     }
     return document(f"Gate: {report.verdict}", section("Eval-mode gate", report.verdict, report.checks, facts))
 

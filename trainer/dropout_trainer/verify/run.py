@@ -21,7 +21,7 @@ from dropout_trainer import stage
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate import gate
 from dropout_trainer.gate.verdict import GATE_VERSION, GateReport, RefusedError, failed
-from dropout_trainer.verify import binding, fetch, package, patience, register, report, signing
+from dropout_trainer.verify import baseline, binding, fetch, package, patience, register, report, signing
 
 NO_DIGEST = "none"
 MAX_PLAN = 2000
@@ -56,7 +56,7 @@ def verify(task: VerifyTask, client: Any, keys: signing.Keys = signing.UNSIGNED)
         workspace = Path(name)
         candidate = workspace / "candidate"
         candidate.mkdir()
-        inspection = _inspect(task, client, candidate)
+        inspection = _inspect(task, client, workspace, keys)
         print(report.table(inspection.report.checks), flush=True)
         try:
             return _conclude(task, client, inspection, keys, workspace)
@@ -69,7 +69,8 @@ def verify(task: VerifyTask, client: Any, keys: signing.Keys = signing.UNSIGNED)
             raise StageFailure("RegistryRefused", f"MLflow refused ({code}): {str(error)[:400]}", ExitCode.TRACKING_UNAVAILABLE) from error
 
 
-def _inspect(task: VerifyTask, client: Any, folder: Path) -> gate.Inspection:
+def _inspect(task: VerifyTask, client: Any, workspace: Path, keys: signing.Keys) -> gate.Inspection:
+    folder = workspace / "candidate"
     try:
         fetch.candidate(client, task.trained.id, folder, files_for(task.spec.export))
     except RefusedError as error:
@@ -79,7 +80,8 @@ def _inspect(task: VerifyTask, client: Any, folder: Path) -> gate.Inspection:
     except Exception as error:
         message = f"the candidate of run {task.trained.id} cannot be downloaded: {str(error)[:400]}"
         raise StageFailure("CandidateUnreadable", message, ExitCode.TRACKING_UNAVAILABLE) from error
-    inspection = gate.inspect(folder, task.spec.gate, task.spec.export)
+    baselines = baseline.find(client, task, folder, keys.public, workspace / "baselines")
+    inspection = gate.inspect(folder, task.spec.gate, task.spec.export, baselines)
     if inspection.config:
         _same_torch(inspection.config)
     return inspection

@@ -17,9 +17,11 @@ Array = np.ndarray[Any, Any]
 
 
 class EvalProgram(PythonModel):  # type: ignore[misc]
-    """Answers inputs [N, ...] with logits [N, classes], the same at each call; with MC dropout where a call asks for passes.
+    """Answers inputs [N, ...] with [N, outputs], the same at each call; with MC dropout where a call asks for passes.
 
-    Parameters of a call: `mc_passes` (0: none, the default), `seed` of the passes, and `mc_output`: `mean` of the passes' logits,
+    The outputs are logits of the classes, or values; of a model of quantiles, those of each value side by side.
+
+    Parameters of a call: `mc_passes` (0: none, the default), `seed` of the passes, and `mc_output`: `mean` of the passes' answers,
     or `std`, their sample standard deviation. The same seed gives the same passes, so a single one is had with `mc_passes` 1.
     """
 
@@ -34,7 +36,7 @@ class EvalProgram(PythonModel):  # type: ignore[misc]
     def predict(
         self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None,
     ) -> "np.ndarray[Any, Any]":
-        """Logits [N, classes] float32 for an array [N, ...]. Raises ValueError for a parameter that is out of range."""
+        """Answers [N, outputs] float32 for an array [N, ...]. Raises ValueError for a parameter that is out of range."""
         wish: dict[str, Any] = {"mc_passes": 0, "seed": 0, "mc_output": "mean"} | (params or {})
         passes = _checked(wish, context.model_config["mc_passes"])
         batch = torch.from_numpy(np.ascontiguousarray(np.asarray(model_input))).to(self._dtype, copy=True)
@@ -45,7 +47,7 @@ class EvalProgram(PythonModel):  # type: ignore[misc]
             return _array(answers.mean(0) if wish["mc_output"] == "mean" else answers.std(0))
 
     def _passes(self, context: PythonModelContext, batch: torch.Tensor, passes: int, seed: int) -> torch.Tensor:
-        """Logits [passes, N, classes]. Torch's random stream is afterwards as it was."""
+        """Answers [passes, N, outputs]. Torch's random stream is afterwards as it was."""
         with self._one_at_a_time, torch.random.fork_rng(devices=[]):
             self._mc = self._mc or _load(context, "mc")
             torch.default_generator.manual_seed(seed)

@@ -18,6 +18,8 @@ from dropout_trainer.verify.patience import configure, error_code, persist
 
 PATIENCE_SECONDS = 15.0
 """A person waits at the terminal; a pod has more (see patience.py)."""
+INVALID = "TargetInvalid"
+"""Reason of the StageFailure for what MLflow does not have."""
 REGISTERED = re.compile(r"models:/(?P<name>[^/@:]+)(/(?P<version>[1-9]\d*)|@(?P<alias>[^/@:]+))")
 
 
@@ -80,11 +82,11 @@ def inspect(target: str, public: tuple[bytes, ...]) -> tuple[str, list[CheckResu
 
 
 def check(
-    client: Any, version: Version, folder: Path, public: tuple[bytes, ...], limit: float = float("inf"),
+    client: Any, version: Version, folder: Path, public: tuple[bytes, ...], limit: float = float("inf"), patience: float = PATIENCE_SECONDS,
 ) -> tuple[list[CheckResult], list[str]]:
     """Downloads the version to `folder` and checks it; also the paths that were left out, because they exceed `limit` bytes."""
     try:
-        left_out = asked(version.uri, lambda: fetch.version(version.uri, folder, client.tracking_uri, limit, PATIENCE_SECONDS))
+        left_out = asked(version.uri, lambda: fetch.version(version.uri, folder, client.tracking_uri, limit, patience), patience)
     except RefusedError as error:
         return [failed("files", error.evidence, error.remedy)], []
     found = [*binding.check(folder, version.claim, left_out), signing.check(folder, public, complete=not left_out)]
@@ -108,10 +110,10 @@ def find(client: Any, target: str) -> Version:
     return Version.of(asked(target, step))
 
 
-def asked(what: str, step: Any) -> Any:
+def asked(what: str, step: Any, patience: float = PATIENCE_SECONDS) -> Any:
     """What MLflow answers. Raises StageFailure TargetInvalid when it knows no such thing, TrackingRefused or TrackingUnavailable."""
     try:
-        return persist(step, PATIENCE_SECONDS)
+        return persist(step, patience)
     except (StageFailure, RefusedError):
         raise
     except Exception as error:
@@ -134,4 +136,4 @@ def connect() -> Any:
 
 
 def _invalid(target: str, why: str) -> StageFailure:
-    return StageFailure("TargetInvalid", f"{target} {why}", ExitCode.USAGE)
+    return StageFailure(INVALID, f"{target} {why}", ExitCode.USAGE)

@@ -5,7 +5,7 @@
 
 from dropout_testing.zoo.broken import BROKEN as OWN_BROKEN
 from dropout_testing.zoo.broken import CLASSES, FEATURES
-from dropout_testing.zoo.candidates import add_mc, add_onnx, candidate, config_of, export, heldout_of, seal
+from dropout_testing.zoo.candidates import add_mc, add_onnx, candidate, config_of, export, heldout_of, seal, write_heldout
 from dropout_testing.zoo.entries import Broken, Sound
 from dropout_testing.zoo.fresh import FRESH_BROKEN, FRESH_SOUND
 from dropout_testing.zoo.sound import SOUND as OWN_SOUND
@@ -16,6 +16,7 @@ SOUND = OWN_SOUND | FRESH_SOUND
 
 __all__ = [
     "BROKEN", "CLASSES", "FEATURES", "SOUND", "add_mc", "add_onnx", "animals", "candidate", "config_of", "export", "heldout_of", "seal",
+    "write_heldout",
 ]
 
 

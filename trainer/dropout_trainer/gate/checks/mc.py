@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dropout_api.verdict import CheckResult, Location
 from dropout_trainer.gate.averaged import Averaged
-from dropout_trainer.gate.candidate import Classifier
+from dropout_trainer.gate.candidate import Predictor
 from dropout_trainer.gate.checks.graph import live_dropouts
 from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.gate.ops import op_name
@@ -22,7 +22,7 @@ COMPARED = 4
 """Recorded batches that are compared."""
 DEVIATIONS = 4.0
 """Most that the mean of the passes may lie from the eval output, in standard deviations of a single pass, as root mean square over rows
-and classes. The passes' own sampling leaves 1 / √PASSES = 0.18 of it; what a sound net's curvature adds was below 1.2 for trained
+and outputs. The passes' own sampling leaves 1 / √PASSES = 0.18 of it; what a sound net's curvature adds was below 1.2 for trained
 perceptrons, recurrent, residual and normalised nets and transformers, with rates from 0.001 to 0.9. A scale that is forgotten can stay
 below it, too: that is for the exact comparison to find."""
 ROUNDING = 1e-3
@@ -37,16 +37,18 @@ SCALE = "let dropout divide what it keeps by 1 - p, as nn.Dropout does, and expo
 class McSubject:
     """The MC-dropout program and what it must be near to."""
 
-    program: Classifier
+    program: Predictor
     evaluated: Program
     """The eval program of the same candidate."""
     inputs: Inputs
     recorded: Sequence[tuple[Call, Outputs]]
     """Calls, and what the eager model answered to them in eval mode."""
+    sizes: Tensor | None = None
+    """Of values: the unit of each output (`Heldout.sizes`)."""
 
     @cached_property
     def passes(self) -> Tensor:
-        """Logits [PASSES, rows, classes] for the example, each pass under a seed of its own."""
+        """Answers [PASSES, rows, outputs] to the example, each pass under a seed of its own."""
         return torch.stack([self.program.seeded(self.inputs.example, number)["output"].double() for number in range(PASSES)])
 
 
@@ -96,19 +98,22 @@ def mc_parity(name: str, subject: McSubject) -> CheckResult:
 
 def mc_mean(name: str, subject: McSubject) -> CheckResult:
     """With the average in place of each draw it answers as the eager model in eval mode, and the mean of its passes is near to that."""
-    averaged = Averaged(subject.program.program, classes=subject.program.classes)
+    averaged = Averaged(subject.program.program, outputs=subject.program.outputs)
     for call, expected in subject.recorded[:COMPARED]:
-        found = difference(averaged.seeded(call, 1), expected)
+        found = difference(averaged.seeded(call, 1), expected, sizes=subject.sizes)
         if not found.equal:
             return failed(name, f"with its dropout averaged it answers otherwise than the model in eval mode: {found}", SCALE)
         if not identical(averaged.seeded(call, 1), averaged.seeded(call, 2)):
             return failed(name, "with its dropout averaged it still varies with the seed", LEAVE_OUT)
     if any("alpha" in op_name(node.target) for node, _ in live_dropouts(subject.program)[0]):
         return passed(name, "with its dropout averaged it answers as in eval mode (alpha dropout keeps the mean of standard inputs alone)")
-    expected = subject.evaluated.run(subject.inputs.example)["output"].double()
-    away, spread = _rms(subject.passes.mean(0) - expected), _rms(subject.passes.std(0))
+    unit = torch.ones(()) if subject.sizes is None else subject.sizes
+    expected = subject.evaluated.run(subject.inputs.example)["output"].double() / unit
+    passes = subject.passes / unit
+    away, spread = _rms(passes.mean(0) - expected), _rms(passes.std(0))
+    size = _rms(expected) if subject.sizes is None else 1.0
     told = f"the mean of {PASSES} passes is {away:.3g} from the eval output, a pass deviates by {spread:.3g}"
-    if away > DEVIATIONS * spread + ROUNDING * _rms(expected):
+    if away > DEVIATIONS * spread + ROUNDING * size:
         return failed(name, told, SCALE)
     return passed(name, f"with its dropout averaged it answers as in eval mode; {told}")
 
