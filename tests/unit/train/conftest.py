@@ -11,8 +11,8 @@ from dropout_api.candidate import PlanRow
 from dropout_api.dropout import DropoutSpec
 from dropout_api.training import TrainingSpec
 from dropout_trainer.data import Data, Split
+from dropout_trainer.dropout import apply_plan, make_plan
 from dropout_trainer.train.loop import EpochResult, fit
-from dropout_trainer.train.plan import apply_plan, make_plan
 from dropout_trainer.train.seeds import derive, seed_everything
 
 
@@ -63,7 +63,7 @@ def train(data: Data) -> Train:
         seeds = derive(seed)
         seed_everything(seeds)
         model = make()
-        plan = make_plan(model, DropoutSpec())
+        plan = make_plan(model, DropoutSpec(), fast=False)
         apply_plan(plan, model)
         spec = TrainingSpec.model_validate({"epochs": 4, "batch_size": 16, **training})
         ticks = iter(float(second // 2 + second % 2) for second in range(10_000))

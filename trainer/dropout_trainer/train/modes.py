@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dropout_api.candidate import PlanRow
 from dropout_api.names import ExitCode
+from dropout_trainer.dropout.schedules import rate_at
 from dropout_trainer.errors import StageFailure
 
 
@@ -58,9 +59,12 @@ def drawing(restore: bool = False) -> Iterator[Draws]:
         before.restore()
 
 
-def require_active(plan: Sequence[PlanRow], draws: Draws) -> None:
-    """Raises StageFailure when the plan has a rate above 0 but a forward in training mode drew nothing: its dropout is off."""
-    live = [row.layer for row in plan if row.rate > 0]
+def require_active(plan: Sequence[PlanRow], draws: Draws, t: float = 0.0) -> None:
+    """Raises StageFailure when the plan has a rate above 0 but a forward in training mode drew nothing: its dropout is off.
+
+    `t` is the share of all steps that are done, 0 to 1.
+    """
+    live = [row.layer for row in plan if rate_at(row.rate, row.schedule, t) > 0]
     if live and not draws.happened:
         message = (
             f"the dropout plan sets a rate for {', '.join(live[:10])}, but a forward in training mode drew no random number; "

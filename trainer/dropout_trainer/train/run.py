@@ -13,6 +13,7 @@ from dropout_api.names import METRICS_PORT, Metric, Tag
 from dropout_api.report import TrainReport
 from dropout_api.task import TrainTask
 from dropout_trainer.data import Data, digest
+from dropout_trainer.dropout import apply_plan, make_plan, resolve_fast
 from dropout_trainer.gate.gate import attest
 from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.stage import read_task
@@ -24,7 +25,6 @@ from dropout_trainer.train.factories import build_data, build_model
 from dropout_trainer.train.facts import Facts, candidate_config, run_params
 from dropout_trainer.train.loop import EpochResult, evaluate, fit
 from dropout_trainer.train.objective import make_task
-from dropout_trainer.train.plan import apply_plan, make_plan
 from dropout_trainer.train.seeds import derive, seed_everything, set_determinism
 from dropout_trainer.train.telemetry import Telemetry
 from dropout_trainer.train.tracking import Tracking
@@ -72,7 +72,7 @@ def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainRep
     answer = make_task(data, spec.training.loss)
     device = pick_device(spec.resources_per_node)
     model = build_model(spec.model, data, answer.outputs).to(device)
-    plan = make_plan(model, spec.dropout)
+    plan = make_plan(model, spec.dropout, fast=resolve_fast(spec.dropout.implementation, device, spec.training.compile))
     apply_plan(plan, model)
     _log_plan(plan, bool(spec.dropout.rate))
     with user_code("spec.model.factory: exporting raised", spec.model.factory):
