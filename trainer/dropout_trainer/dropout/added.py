@@ -23,8 +23,8 @@ Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], Any]
 def add(host: nn.Module, action: DropoutAction, dropout: nn.Module) -> None:
     """Lets `dropout` act on the output of `host`; what was added for the same action before is replaced.
 
-    With a leaf it is a submodule with a mode of its own, since norms are kept in eval mode at times. A module that has children may
-    call them one after another (nn.Sequential does), so there it is none, and follows the mode of the module.
+    With a leaf it is a submodule with a mode of its own: for MC dropout a norm is in eval mode and the dropout behind it is not. A
+    module that has children may call them one after another (nn.Sequential does), so there it is none, and follows the module's mode.
     """
     name = ADDED[action]
     leaf = all(child in ADDED.values() for child, _ in host.named_children())
@@ -74,15 +74,15 @@ def _drop(host: nn.Module, dropout: nn.Module, output: Any) -> Any:
                 return dropout(output)
             case PackedSequence() if isinstance(dropout, nn.Dropout | nn.AlphaDropout):  # it has no rows to drop anything else of
                 return output._replace(data=dropout(output.data))
-            case tuple() if output and isinstance(output[0], Tensor | PackedSequence):
+            case tuple() if output and not isinstance(output, PackedSequence) and isinstance(output[0], Tensor | PackedSequence):
                 first = _drop(host, dropout, output[0])
                 rest = output[1:]
                 return type(output)(first, *rest) if hasattr(output, "_fields") else (first, *rest)
     except ShapeError as error:
-        message = f"spec.dropout.layers: behind a {type(host).__name__}: {error}"
+        message = f"spec.dropout.layers: behind {type(host).__name__}: {error}"
         raise StageFailure("SpecInvalid", message, ExitCode.SPEC_INVALID) from None
     message = (
-        f"spec.dropout.layers: a {type(host).__name__} answers a {type(output).__name__}, and dropout can be added only to a tensor or to "
-        "the first of a tuple; match a layer inside of it"
+        f"spec.dropout.layers: {type(host).__name__} answers {type(output).__name__}, but dropout of this kind can be added to a tensor or "
+        "to the first of a tuple alone; match a layer inside of it"
     )
     raise StageFailure("SpecInvalid", message, ExitCode.SPEC_INVALID)

@@ -59,7 +59,7 @@ def check(rules: Sequence[DropoutRule], candidates: Sequence[Candidate]) -> None
             continue
         named = next((host for host in candidates if isinstance(host, Host) and host.layer == rule.match and _named(rule, host)), None)
         if named is not None and rule.action is not DropoutAction.SET:
-            raise _invalid(number, f"layer {named.layer} is a {_class(named)}; {_takes(rule)}")
+            raise _invalid(number, f"layer {named.layer} is of class {_class(named)}; {_takes(rule)}")
         raise _invalid(number, _unmatched(rule, candidates))
 
 
