@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dropout_api.names import ExitCode
+from dropout_trainer.dropout.native import to_native
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate.target import quiet
 
@@ -17,8 +18,10 @@ REMEDY = (
 
 
 def eval_copy(model: nn.Module) -> nn.Module:
-    """A copy of `model` on the CPU, which is where a program stays that is exported there, after eval()."""
-    return deepcopy(model).cpu().eval()
+    """A copy of `model` on the CPU, which is where a program stays that is exported there, after eval(), with torch's own dropout."""
+    copy = deepcopy(model).cpu().eval()
+    to_native(copy)
+    return copy
 
 
 @torch.no_grad()

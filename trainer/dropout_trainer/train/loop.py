@@ -197,7 +197,7 @@ def _proved_forward(forward: nn.Module, inputs: Tensor, training: Training) -> T
     """The first forward after a switch to training mode: it must draw random numbers if the plan has a rate above 0."""
     with drawing() as draws:
         answers: object = forward(inputs)
-    require_active(training.plan.live(), draws)
+    require_active(training.plan.rows, draws, training.plan.t)
     wanted = [len(inputs), training.objective.task.outputs]
     if isinstance(answers, Tensor) and list(answers.shape) == wanted:
         return answers

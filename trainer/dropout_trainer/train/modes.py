@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dropout_api.candidate import PlanRow
 from dropout_api.names import ExitCode
+from dropout_trainer.dropout.schedules import rate_at
 from dropout_trainer.errors import StageFailure
 
 
@@ -57,8 +59,12 @@ def drawing(restore: bool = False) -> Iterator[Draws]:
         before.restore()
 
 
-def require_active(live: Sequence[str], draws: Draws) -> None:
-    """Raises StageFailure when layers have a rate above 0 now but a forward in training mode drew nothing: their dropout is off."""
+def require_active(plan: Sequence[PlanRow], draws: Draws, t: float = 0.0) -> None:
+    """Raises StageFailure when the plan has a rate above 0 but a forward in training mode drew nothing: its dropout is off.
+
+    `t` is the share of all steps that are done, 0 to 1.
+    """
+    live = [row.layer for row in plan if rate_at(row.rate, row.schedule, t) > 0]
     if live and not draws.happened:
         message = (
             f"the dropout plan sets a rate for {', '.join(live[:10])}, but a forward in training mode drew no random number; "

@@ -1,0 +1,37 @@
+"""A dropout plan as a table, for `dropout plan`."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from dropout_api.candidate import PlanRow
+from dropout_trainer.dropout.schedules import described
+
+COLUMNS = ("layer", "kind", "type", "action", "rate", "schedule", "implementation", "why")
+
+
+def render(plan: Sequence[PlanRow]) -> Table:
+    """A row for each place; the warnings below, each once with the layers that it is about."""
+    table = Table(box=None, padding=(0, 2, 0, 0), caption=_warnings(plan), caption_justify="left")
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right" if heading == "rate" else "left", overflow="fold")
+    for row in plan:
+        texts = (row.layer, row.kind.value, row.type, row.action.value, f"{row.rate:g}", described(row.rate, row.schedule),
+                 row.implementation.value, row.why)
+        table.add_row(*map(_plain, texts), style="yellow" if row.warnings else "")
+    return table
+
+
+def _warnings(plan: Sequence[PlanRow]) -> Text | None:
+    about: dict[str, dict[str, None]] = {}
+    for row in plan:
+        for warning in row.warnings:
+            about.setdefault(warning, {})[row.layer] = None
+    lines = [_plain(f"{', '.join(layers)}: {warning}") for warning, layers in about.items()]
+    return Text("\n").join(lines) if lines else None
+
+
+def _plain(text: str) -> Text:
+    """As it is: no markup and no control character, because layers are named by whoever wrote the model."""
+    return Text("".join(letter if letter.isprintable() else "�" for letter in text))
