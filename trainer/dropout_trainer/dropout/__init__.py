@@ -1,0 +1,1 @@
+"""Dropout layers, and the plan that sets them."""
