@@ -14,8 +14,8 @@ def spec(**changes: Any) -> JobSpec:
 
 
 @pytest.mark.parametrize(("changes", "says"), [
-    ({"model": {"factory": "mpl"}}, ["spec.model.factory", "no built-in 'mpl'", "cnn, mlp", "package.module:callable"]),
-    ({"model": {"factory": "mlp", "args": {"hiden": [1]}}}, ["spec.model.args.hiden", "unknown field", "hidden, dropout"]),
+    ({"model": {"factory": "mpl"}}, ["spec.model.factory", "no built-in 'mpl'", "cnn, lstm, mlp", "package.module:callable"]),
+    ({"model": {"factory": "mlp", "args": {"hiden": [1]}}}, ["spec.model.args.hiden", "unknown field", "hidden, activation, dropout"]),
     ({"model": {"factory": "mlp", "args": {"hidden": [0]}}}, ["spec.model.args.hidden[0]", "given: 0"]),
     ({"model": {"factory": "mlp", "args": {"dropout": 1.0}}}, ["spec.model.args.dropout", "given: 1.0"]),
     ({"model": {"factory": "cnn", "args": {"spatialDropout": 0.1}}}, ["spec.model.args.spatialDropout", "spatial_dropout"]),
