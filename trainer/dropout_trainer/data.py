@@ -4,6 +4,7 @@ A user's data factory returns a `Data`; so do the built-in ones.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from dropout_api.metrics import TaskKind
 
 DTYPES = {torch.float32: "float32", torch.int64: "int64"}
+VARIES = 1e-12
+"""Deviation, as a share of the mean, below which a feature is constant but for rounding."""
 MIN_ROWS = 2  # an export's example batch must hold two rows, or torch takes the batch size for a constant
 
 
@@ -51,9 +54,16 @@ class Scaling:
     deviation: Tensor
 
 
+def scaling_of(values: Tensor) -> Scaling:
+    """Of values [..., features] by their last dimension; the deviation is 1 where a feature never varies. Taken in double precision."""
+    flat = values.double().flatten(0, -2)
+    deviation, mean = torch.std_mean(flat, 0, correction=0)
+    return Scaling(mean.float(), torch.where(deviation > VARIES * mean.abs(), deviation, 1).float())
+
+
 @dataclass(frozen=True)
 class Data:
-    """Training, validation and test set. Names of classes and segments, a scaling and a vocabulary may be left out."""
+    """Training, validation and test set. Names and a scaling may be left out."""
 
     train: Split
     val: Split
@@ -62,7 +72,9 @@ class Data:
     segment_names: tuple[str, ...] = ()
     scaling: Scaling | None = None
     vocabulary: tuple[str, ...] = ()
-    """Of token inputs: the token of each number."""
+    """Of token inputs: the token of each number. 0 pads, 1 stands for what is not in it."""
+    feature_names: tuple[str, ...] = ()
+    """Of the inputs' last dimension, as columns were put there."""
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -134,6 +146,22 @@ def _joint_problems(data: Data) -> list[str]:
             found += _out_of_range(f"{name}.targets", split.targets, data.num_classes)
     if data.kind is TaskKind.CLASSIFICATION and data.num_classes < 2:
         found.append("targets name one class alone; at least two are needed")
+    return found + _naming_problems(data)
+
+
+def _naming_problems(data: Data) -> list[str]:
+    found, width = [], data.input_shape[-1]
+    if data.scaling is not None:
+        shapes = [list(data.scaling.mean.shape), list(data.scaling.deviation.shape)]
+        if shapes != [[width], [width]]:
+            found.append(f"scaling.mean and scaling.deviation are {shapes[0]} and {shapes[1]}, but a row's last dimension is [{width}]")
+        elif not bool((data.scaling.deviation > 0).all()):
+            found.append("scaling.deviation must be above 0; use 1 where a feature never varies")
+    if data.feature_names and len(data.feature_names) != width:
+        found.append(f"feature_names has {len(data.feature_names)} names, but a row's last dimension is [{width}]")
+    if not data.train.inputs.is_floating_point():
+        for name, split in data.splits.items():
+            found += _out_of_range(f"{name}.inputs", split.inputs, data.num_tokens)
     return found
 
 
@@ -143,12 +171,15 @@ def _out_of_range(field: str, numbers: Tensor, count: int) -> list[str]:
 
 
 def digest(data: Data) -> str:
-    """SHA-256 over name, dtype, shape and bytes of all tensors of all splits, in hex."""
+    """SHA-256 in hex over all tensors of all splits, each with its name, dtype and shape, and over the names of classes, segments,
+    tokens and features."""
     sha = hashlib.sha256()
     for name, split in data.splits.items():
-        for tensor in split.tensors().values():
-            sha.update(f"{name}/{_kind(tensor)}/{len(tensor)}".encode())
+        for field, tensor in split.tensors().items():
+            sha.update(f"{name}.{field} {_kind(tensor)} {len(tensor)}\n".encode())
             sha.update(tensor.detach().cpu().contiguous().numpy().data)
+    names = [data.class_names, data.segment_names, data.vocabulary, data.feature_names]
+    sha.update(json.dumps(names, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     return sha.hexdigest()
 
 

@@ -1,8 +1,8 @@
 """Arguments of the built-in data readers. A `uri` is a path, or what fsspec reads, as s3://bucket/rows.parquet."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dropout_api.builtins.arguments import Arguments, Column, Fraction, Uri, Width
 from dropout_api.metrics import TaskKind
@@ -13,6 +13,12 @@ class Splitting(Arguments):
 
     val_fraction: Fraction = 0.15
     test_fraction: Fraction = 0.15
+
+
+class StratifiedSplitting(Splitting):
+    """Of classes, each split has them in the same shares."""
+
+    stratify: bool = True
 
 
 class SklearnArguments(Splitting):
@@ -30,7 +36,7 @@ class FashionMnistArguments(Arguments):
     val_fraction: Fraction = 0.15
 
 
-class TableArguments(Splitting):
+class TableArguments(StratifiedSplitting):
     """Rows of a CSV or Parquet file: numbers, and text where `categorical` names the column. The model standardises by itself."""
 
     uri: Uri
@@ -41,17 +47,37 @@ class TableArguments(Splitting):
     """Columns to answer from; every column that nothing else names when empty."""
     drop: Annotated[list[Column], Field(max_length=10_000)] = []
     categorical: Annotated[list[Column], Field(max_length=1000)] = []
-    """Columns of names or codes: each value becomes a column of 0 and 1."""
+    """Columns of names or codes: each value becomes a column of 0 and 1. An empty one is a value like others."""
     segment: Column | None = None
-    """Column whose values name the segments that metrics can be asked for; a feature only when `features` names it."""
+    """Column whose values name the segments that metrics can be asked for; a feature only when `features` or `categorical`
+    names it."""
     missing: Literal["Refuse", "DropRows", "Mean"] = "Refuse"
     """Of empty numbers; Mean is that of the training rows."""
-    stratify: bool = True
-    """Each split has the classes in the same shares."""
+
+    @property
+    def targets(self) -> list[str]:
+        return [self.target] if isinstance(self.target, str) else self.target
+
+    @model_validator(mode="after")
+    def _columns_have_one_part(self) -> Self:
+        if self.task is TaskKind.CLASSIFICATION and len(self.targets) > 1:
+            raise ValueError("target: several columns go with task: Regression; name one, whose values are the classes")
+        for field, names in (("features", self.features), ("drop", self.drop), ("categorical", self.categorical)):
+            if both := [name for name in names if name in self.targets]:
+                raise ValueError(f"{field}: column '{both[0]}' is the target; name it in one of them")
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"{field}: column '{twice[0]}' is named twice")
+        if both := [name for name in (*self.features, *self.categorical) if name in self.drop]:
+            raise ValueError(f"drop: column '{both[0]}' is also named as a feature; name it in one of them")
+        if self.features and (lost := [name for name in self.categorical if name not in self.features]):
+            raise ValueError(f"categorical: column '{lost[0]}' is not among features; add it there")
+        return self
 
 
-class NpzArguments(Splitting):
-    """Arrays of a NumPy .npz file (no pickles): `inputs` [N, ...] and `targets` [N], or [N, values] of floats."""
+class NpzArguments(StratifiedSplitting):
+    """Arrays of a NumPy .npz file (no pickles). Inputs: floats [N, ...], images [N, channels, height, width] of uint8, or token numbers
+    [N, length] of other integers. Targets: classes [N] as integers or strings, or values [N] or [N, values] of floats. The model
+    standardises floats [N, features] and [N, length, features] by itself."""
 
     uri: Uri
     inputs: Column = "inputs"
@@ -73,7 +99,7 @@ class SeriesArguments(Splitting):
     horizon: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
-class TextArguments(Splitting):
+class TextArguments(StratifiedSplitting):
     """Texts of a CSV or Parquet file and their classes, as token numbers [N, length]: 0 pads, 1 is unknown. The vocabulary is made from
     training rows alone and recorded."""
 
@@ -86,11 +112,12 @@ class TextArguments(Splitting):
     length: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Tokens of a row; longer texts are cut."""
     segment: Column | None = None
-    stratify: bool = True
+    """Column whose values name the segments that metrics can be asked for."""
 
 
-class ImagesArguments(Splitting):
-    """Pictures in one folder for each class, under `uri` itself or under its folders train, val and test."""
+class ImagesArguments(StratifiedSplitting):
+    """Pictures in one folder for each class, under `uri` itself or under its folders train, val and test; of these val and test may be
+    left out and are then cut from train."""
 
     uri: Uri
     size: Annotated[list[Width], Field(min_length=2, max_length=2)] = [32, 32]
@@ -98,8 +125,9 @@ class ImagesArguments(Splitting):
     channels: Literal[1, 3] = 3
 
 
-class HuggingFaceArguments(Splitting):
-    """A data set that Hugging Face `datasets` reads, where it is installed: a folder of save_to_disk, or a name on the hub."""
+class HuggingFaceArguments(StratifiedSplitting):
+    """A data set that Hugging Face `datasets` reads, where it is installed: a folder of save_to_disk, or a name on the hub. Its columns
+    become inputs and targets as arrays of an .npz file do; pictures become images, and must be of one size."""
 
     path: Uri
     name: Column | None = None

@@ -13,6 +13,7 @@ class MlpArguments(Arguments):
 
     hidden: Annotated[list[Width], Field(min_length=1, max_length=32)] = [256, 256]
     activation: Literal["ReLU", "GELU", "SELU"] = "ReLU"
+    """With SELU the dropout layers are of kind Alpha (arXiv 1706.02515)."""
     dropout: Rate = 0.5
 
 

@@ -12,17 +12,23 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from dropout_api.builtins import ArgumentError, arguments
-from dropout_api.builtins.data import DATA, FashionMnistArguments, SklearnArguments
-from dropout_api.builtins.models import MODELS, CnnArguments, MlpArguments
+from dropout_api.builtins.arguments import Arguments
+from dropout_api.builtins.data import DATA
+from dropout_api.builtins.models import MODELS, CnnArguments, LstmArguments, MlpArguments, ResnetArguments, TransformerArguments
 from dropout_api.names import ExitCode
 from dropout_api.spec import DataSpec, FactoryCall, ModelSpec
 from dropout_trainer.data import Data, problems
 from dropout_trainer.errors import StageFailure
-from dropout_trainer.train import datasets, models
+from dropout_trainer.models.cnn import cnn
+from dropout_trainer.models.interface import Interface, interface
+from dropout_trainer.models.lstm import lstm
+from dropout_trainer.models.mlp import mlp
+from dropout_trainer.models.resnet import resnet
+from dropout_trainer.models.transformer import transformer
+from dropout_trainer.readers import read
 from dropout_trainer.train.usercode import user_code
 
 REMEDY = "is it in spec.image, or in a folder that PYTHONPATH names in spec.podTemplate.env?"
@@ -33,13 +39,8 @@ def build_data(call: DataSpec, seed: int) -> Data:
 
     Raises StageFailure when the factory cannot be found or called, or returns something that cannot be trained on.
     """
-    match _checked(call, "data"):
-        case SklearnArguments() as typed:
-            data: object = datasets.sklearn(typed, seed)
-        case FashionMnistArguments() as typed:
-            data = datasets.fashion_mnist(typed, seed)
-        case _:
-            data = _call(call, "data", {"seed": seed})
+    typed = _checked(call, "data")
+    data = read(call.factory, typed, seed) if typed is not None else _call(call, "data", {"seed": seed})
     if not isinstance(data, Data):
         wanted = "must return a dropout_trainer.data.Data"
         raise StageFailure("UserCode", f"spec.data.factory: {call.factory} {wanted}, not {_type(data)}", ExitCode.USER_CODE)
@@ -54,16 +55,8 @@ def build_model(call: ModelSpec, data: Data, outputs: int) -> nn.Module:
     Raises StageFailure when the factory cannot be found or called, or returns something else than a module.
     """
     typed = _checked(call, "model")
-    if typed is not None and data.train.inputs.dtype != torch.float32:
-        raise _invalid(f"spec.model.factory: '{call.factory}' takes float32 inputs, but the data have int64; use a model of your own")
-    try:
-        match typed:
-            case MlpArguments():
-                return models.mlp(typed, data.input_shape, outputs)
-            case CnnArguments():
-                return models.cnn(typed, data.input_shape, outputs)
-    except ValueError as error:
-        raise _invalid(f"spec.model.factory: {error}") from None
+    if typed is not None:
+        return _built_in(typed, interface(data, outputs))
     model = _call(call, "model", {"input_shape": data.input_shape, "num_classes": outputs, "num_outputs": outputs})
     if not isinstance(model, nn.Module):
         wanted = "must return a torch.nn.Module"
@@ -71,7 +64,25 @@ def build_model(call: ModelSpec, data: Data, outputs: int) -> nn.Module:
     return model
 
 
-def _checked(call: FactoryCall, field: str) -> object:
+def _built_in(typed: Arguments, seen: Interface) -> nn.Module:
+    try:
+        match typed:
+            case MlpArguments():
+                return mlp(typed, seen)
+            case CnnArguments():
+                return cnn(typed, seen)
+            case ResnetArguments():
+                return resnet(typed, seen)
+            case TransformerArguments():
+                return transformer(typed, seen)
+            case LstmArguments():
+                return lstm(typed, seen)
+    except ValueError as error:
+        raise _invalid(f"spec.model.factory: {error}") from None
+    raise NotImplementedError(type(typed).__name__)
+
+
+def _checked(call: FactoryCall, field: str) -> Arguments | None:
     try:
         return arguments(call, MODELS if field == "model" else DATA, field)
     except ArgumentError as error:

@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from dropout_api.builtins.data import FashionMnistArguments, SklearnArguments
-from dropout_api.builtins.models import CnnArguments, MlpArguments
 from dropout_api.names import ExitCode
 from dropout_trainer.data import problems
 from dropout_trainer.errors import StageFailure
-from dropout_trainer.train import datasets
-from dropout_trainer.train.datasets import fashion_mnist, sklearn
-from dropout_trainer.train.models import cnn, mlp
+from dropout_trainer.readers import bundled
+from dropout_trainer.readers.bundled import sklearn
+from dropout_trainer.readers.fashion_mnist import fashion_mnist
 
 
 @pytest.mark.parametrize(("name", "shape", "rows", "classes"), [
@@ -41,11 +40,11 @@ def test_tables_are_standardised_with_the_training_rows_alone() -> None:
 
 @pytest.mark.parametrize("name", ["digits", "breast_cancer", "wine"])
 def test_the_rows_are_those_of_scikit_learn_each_in_one_split(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sklearn.datasets
+    import sklearn.datasets as theirs_all
 
-    monkeypatch.setattr(datasets, "_standardised", lambda *splits: splits)
-    theirs = getattr(sklearn.datasets, f"load_{name}")()
-    data = datasets.sklearn(SklearnArguments.model_validate({"name": name}), seed=3)
+    monkeypatch.setattr(bundled, "standardised", lambda *splits: splits)
+    theirs = getattr(theirs_all, f"load_{name}")()
+    data = sklearn(SklearnArguments.model_validate({"name": name}), seed=3)
     parts = data.splits.values()
     ours = torch.cat([torch.cat([split.inputs.flatten(1) * (16 if name == "digits" else 1), split.targets[:, None]], 1) for split in parts])
     wanted = torch.cat([torch.tensor(theirs.data), torch.tensor(theirs.target)[:, None]], 1).float()
@@ -81,16 +80,3 @@ def test_a_damaged_file_is_named(folder: Path, content: bytes) -> None:
     with pytest.raises(StageFailure, match=r"spec.data.args.path: .*t10k-labels-idx1-ubyte cannot be read") as end:
         fashion_mnist(FashionMnistArguments(path=str(folder)), seed=1)
     assert end.value.exit_code == ExitCode.DATA_INVALID
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 2, 5), (1, 1, 1)])
-def test_the_cnn_fits_images_of_any_size(shape: tuple[int, int, int]) -> None:
-    model = cnn(CnnArguments(channels=[2, 3, 4, 5], dense=6), shape, 7)
-    assert model(torch.randn(2, *shape)).shape == (2, 7)
-    assert {name for name, _ in model.named_modules() if name.endswith("dropout")} == {
-        *(f"features.block{number}.dropout" for number in range(1, 5)), "classifier.dropout",
-    }
-
-
-def test_the_mlp_flattens_what_it_gets() -> None:
-    assert mlp(MlpArguments(hidden=[5, 4]), (1, 8, 8), 3)(torch.randn(2, 1, 8, 8)).shape == (2, 3)

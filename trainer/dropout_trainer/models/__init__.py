@@ -1,0 +1,1 @@
+"""The built-in networks, one module for each. They take raw values and answer in the data's own units."""
