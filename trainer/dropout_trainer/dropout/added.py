@@ -38,11 +38,10 @@ def add(host: nn.Module, action: DropoutAction, dropout: nn.Module) -> None:
 
 
 def added_to(host: nn.Module) -> Iterator[tuple[DropoutAction, nn.Module]]:
-    """What was added to a layer and acts there."""
+    """What was added to a layer and acts there, in the mode that it would have in a forward."""
     for action, name in ADDED.items():
-        dropout = getattr(host, name, None)
-        if isinstance(dropout, nn.Module) and HOOKS[action] in host._forward_hooks.values():
-            yield action, dropout
+        if isinstance(getattr(host, name, None), nn.Module) and HOOKS[action] in host._forward_hooks.values():
+            yield action, _current(host, action)
 
 
 def _insert(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
