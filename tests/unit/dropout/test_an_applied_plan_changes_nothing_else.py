@@ -174,6 +174,14 @@ def test_compiled_it_is_one_graph_of_torchs_own_ops() -> None:
     assert "random_" not in graphs[0].code
 
 
+@pytest.mark.parametrize("host", [nn.Sequential(), nn.Sequential(nn.Identity()), nn.Identity()], ids=["empty", "sequence", "leaf"])
+def test_what_is_added_to_a_container_acts_once(host: nn.Module) -> None:
+    model = nn.Sequential(host)
+    spec = DropoutSpec.model_validate({"layers": [{"match": "0", "action": "Insert", "kind": "Standard", "rate": 0.5}]})
+    apply_plan(make_plan(model, spec, fast=True), model)
+    assert set(torch.unique(model(torch.ones(64))).tolist()) == {0.0, 2.0}
+
+
 def test_dropout_behind_a_norm_that_is_kept_in_eval_mode_stays_on() -> None:
     model = nn.Sequential(nn.BatchNorm1d(4))
     spec = DropoutSpec.model_validate({"layers": [{"match": "0", "action": "Insert", "kind": "Standard", "rate": 0.5}]})
