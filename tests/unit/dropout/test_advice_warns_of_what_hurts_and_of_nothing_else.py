@@ -151,7 +151,7 @@ def test_a_layer_that_no_forward_calls() -> None:
 
     model = Function(forward, used=nn.Linear(8, 3), called=nn.Linear(8, 3), forgotten=nn.Dropout())
     found = told(model, ROWS, {"type": "Linear", "action": "Wrap", "kind": "DropConnect"})
-    assert all("does not call this layer" in found[layer] for layer in ("used", "forgotten"))
+    assert all("no forward in eval mode calls this layer" in found[layer] for layer in ("used", "forgotten"))
     assert found["called"] == ""
 
 

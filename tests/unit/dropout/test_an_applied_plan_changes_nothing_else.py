@@ -149,6 +149,39 @@ def test_an_mc_program_has_every_place_live_and_torchs_own_ops() -> None:
     assert type(plan.model.dropout) is FastDropout
 
 
+def test_a_copy_for_export_has_nothing_in_training_mode() -> None:
+    model = applied().model.train()
+    model(TOKENS)
+    copied = eval_copy(model)
+    assert not any(module.training for module in (*copied.modules(), copied.branch.plan_dropout, copied.branch.plan_wrap))
+    assert type(copied.branch.plan_dropout) is nn.Dropout
+
+
+def test_compiled_it_is_one_graph_of_torchs_own_ops() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4)), nn.Dropout(0.3))
+    rules = [{"match": "0", "action": "Wrap", "kind": "DropConnect", "rate": 0.3}]
+    rules += [{"match": match, "action": "Insert", "kind": "Standard", "rate": 0.3} for match in ("0", "1")]
+    apply_plan(make_plan(model, DropoutSpec.model_validate({"layers": rules}), fast=True), model)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(model.train(), backend=keep, fullgraph=True)
+    assert not torch.equal(compiled(torch.ones(8, 4)), compiled(torch.ones(8, 4)))
+    assert [graph.code.count("nn.functional.dropout(") for graph in graphs] == [4]
+    assert "random_" not in graphs[0].code
+
+
+@pytest.mark.parametrize("host", [nn.Sequential(), nn.Sequential(nn.Identity()), nn.Identity()], ids=["empty", "sequence", "leaf"])
+def test_what_is_added_to_a_container_acts_once(host: nn.Module) -> None:
+    model = nn.Sequential(host)
+    spec = DropoutSpec.model_validate({"layers": [{"match": "0", "action": "Insert", "kind": "Standard", "rate": 0.5}]})
+    apply_plan(make_plan(model, spec, fast=True), model)
+    assert set(torch.unique(model(torch.ones(64))).tolist()) == {0.0, 2.0}
+
+
 def test_dropout_behind_a_norm_that_is_kept_in_eval_mode_stays_on() -> None:
     model = nn.Sequential(nn.BatchNorm1d(4))
     spec = DropoutSpec.model_validate({"layers": [{"match": "0", "action": "Insert", "kind": "Standard", "rate": 0.5}]})

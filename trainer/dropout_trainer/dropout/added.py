@@ -24,11 +24,12 @@ def add(host: nn.Module, action: DropoutAction, dropout: nn.Module) -> None:
     """Lets `dropout` act on the output of `host`; what was added for the same action before is replaced.
 
     With a leaf it is a submodule with a mode of its own: for MC dropout a norm is in eval mode and the dropout behind it is not. A
-    module that has children may call them one after another (nn.Sequential does), so there it is none, and follows the module's mode.
+    module that has children may call them one after another, as nn.Sequential does, which can be empty; there it is no submodule and
+    follows the mode of the module.
     """
     name = ADDED[action]
-    leaf = all(child in ADDED.values() for child, _ in host.named_children())
-    if leaf:
+    parts = any(child not in ADDED.values() for child, _ in host.named_children())
+    if not parts and not isinstance(host, nn.Sequential):
         host.add_module(name, dropout)
         dropout.train(host.training)
     else:
@@ -38,11 +39,10 @@ def add(host: nn.Module, action: DropoutAction, dropout: nn.Module) -> None:
 
 
 def added_to(host: nn.Module) -> Iterator[tuple[DropoutAction, nn.Module]]:
-    """What was added to a layer and acts there."""
+    """What was added to a layer and acts there, in the mode that it would have in a forward."""
     for action, name in ADDED.items():
-        dropout = getattr(host, name, None)
-        if isinstance(dropout, nn.Module) and HOOKS[action] in host._forward_hooks.values():
-            yield action, dropout
+        if isinstance(getattr(host, name, None), nn.Module) and HOOKS[action] in host._forward_hooks.values():
+            yield action, _current(host, action)
 
 
 def _insert(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:

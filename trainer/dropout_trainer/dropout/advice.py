@@ -57,10 +57,10 @@ def _warnings(row: PlanRow, setting: Setting) -> list[str]:
 
 
 def never_runs(row: PlanRow, setting: Setting) -> str:
-    """A hook or a flag on a layer whose parameters alone are used does nothing."""
+    """A hook on a layer whose parameters alone are used does nothing; a layer may be called in training alone, or keep but a rate."""
     if row.layer in setting.forward.ran:
         return ""
-    return "a forward in eval mode does not call this layer; unless one in training mode does, its dropout has no effect"
+    return "no forward in eval mode calls this layer: its dropout has no effect unless one in training mode does, or reads its rate"
 
 
 def before_norm(row: PlanRow, setting: Setting) -> str:
