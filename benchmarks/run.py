@@ -10,11 +10,12 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 
 def main() -> int:
+    import fast_dropout
     import gate_cost
     import operator_load
 
     table = Table("figure", "measured", "bound", title="dropout-operator: benchmarks")
-    figures = [*gate_cost.figures(), *operator_load.figures()]
+    figures = [*fast_dropout.figures(), *gate_cost.figures(), *operator_load.figures()]
     for figure in figures:
         style = "" if figure.holds else "bold red"
         table.add_row(figure.name, figure.value, figure.bound, style=style)

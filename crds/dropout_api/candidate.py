@@ -62,7 +62,7 @@ class PlanRow(Wire):
     """Class of the module, the attribute's owner as `LSTM.dropout`, or the layer and what was added to it as `Conv2d + Dropout2d`."""
     action: DropoutAction = DropoutAction.SET
     rate: float
-    """The highest of its schedule."""
+    """What the rule or the model says; `schedule` moves it."""
     schedule: Schedule = Schedule()
     implementation: Implementation = Implementation.NATIVE
     """Fast or Native."""

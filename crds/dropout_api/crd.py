@@ -12,12 +12,12 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from dropout_api import names
-from dropout_api.dropout import INSERTED, WRAPPED
+from dropout_api.dropout import COMPILABLE, INSERTED, WRAPPED
 from dropout_api.metrics import BY_CLASS, CLASS_FITS
 from dropout_api.pod import PodTemplate
 from dropout_api.schema import Schema, structural
 from dropout_api.spec import (
-    COMPILED_AT_ONE_RATE,
+    COMPILED_AT_FEW_RATES,
     IMMUTABLE_UNLESS_SUSPENDED,
     MUTABLE,
     ONE_SOURCE,
@@ -160,8 +160,8 @@ def _trained_or_from() -> list[Schema]:
     required = [_message(name, f"has(self.from) || has(self.{name})", REQUIRED) for name in map(wire_name, REQUIRED_TO_TRAIN)]
     unused = [_message(name, f"!has(self.from) || !has(self.{name})", UNUSED) for name in map(wire_name, UNUSED_WITH_FROM)]
     plan = "!has(self.from) || !has(self.dropout.rate) && self.dropout.layers.size() == 0"
-    compiled = "!self.training.compile || self.dropout.layers.all(rule, rule.schedule.kind == 'Constant')"
-    return [*required, *unused, _message("dropout", plan, UNUSED), _message("dropout.layers", compiled, COMPILED_AT_ONE_RATE)]
+    compiled = f"!self.training.compile || self.dropout.layers.all(rule, rule.schedule.kind in {_list(COMPILABLE)})"
+    return [*required, *unused, _message("dropout", plan, UNUSED), _message("dropout.layers: schedules", compiled, COMPILED_AT_FEW_RATES)]
 
 
 def _immutable_template() -> list[Schema]:

@@ -43,6 +43,10 @@ class ScheduleKind(StrEnum):
     CURRICULUM = "Curriculum"
 
 
+COMPILABLE = (ScheduleKind.CONSTANT, ScheduleKind.EARLY, ScheduleKind.LATE)
+"""Schedules that go with torch.compile, which builds a program for each rate."""
+
+
 class Schedule(Wire):
     """How a rate moves in training, step by step; t is the share of all steps that are done, 0 to 1."""
 

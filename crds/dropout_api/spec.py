@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 from pydantic.alias_generators import to_camel
 
-from dropout_api.dropout import DropoutSpec, ScheduleKind
+from dropout_api.dropout import COMPILABLE, DropoutSpec
 from dropout_api.metrics import QualityBar
 from dropout_api.model import Wire
 from dropout_api.pod import PodTemplate, ResourceRequirements
@@ -196,10 +196,10 @@ class JobSpec(Wire):
     ttl_seconds_after_finished: TtlSpec = TtlSpec()
 
     @model_validator(mode="after")
-    def _compiled_at_one_rate(self) -> Self:
-        moving = [number for number, rule in enumerate(self.dropout.layers) if rule.schedule.kind is not ScheduleKind.CONSTANT]
+    def _compiled_at_few_rates(self) -> Self:
+        moving = [number for number, rule in enumerate(self.dropout.layers) if rule.schedule.kind not in COMPILABLE]
         if self.training.compile and moving:
-            raise ValueError(f"dropout.layers[{moving[0]}].schedule {COMPILED_AT_ONE_RATE}")
+            raise ValueError(f"dropout.layers[{moving[0]}].schedule {COMPILED_AT_FEW_RATES}")
         return self
 
     @model_validator(mode="after")
@@ -224,7 +224,7 @@ class TrainingJobSpec(JobSpec):
     data: DataSpec
 
 
-COMPILED_AT_ONE_RATE = "does not go with training.compile, which would compile anew at each rate"
+COMPILED_AT_FEW_RATES = "Linear and Curriculum do not go with training.compile, which would compile anew at each step"
 REQUIRED_TO_TRAIN = ("model", "data")
 REQUIRED = "is required, unless spec.from names a run whose candidate is to be verified again"
 PT2_REQUIRED = "must hold PT2, which is what the gate judges and a version answers with"

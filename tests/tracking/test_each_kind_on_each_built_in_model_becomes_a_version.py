@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from sklearn.datasets import load_digits
 
-from dropout_api.dropout import DropoutAction, DropoutKind
+from dropout_api.dropout import DropoutKind
 from dropout_api.spec import TrainingJobSpec
 from dropout_api.task import JobRef, RunRef, TrainTask, VerifyTask
 from dropout_trainer.errors import StageFailure
@@ -27,29 +27,39 @@ MODELS: dict[str, tuple[dict[str, Any], str]] = {
     "lstm": ({"hidden": 8, "layers": 2, "embedding": 8}, "tokens"),
 }
 SET: dict[str, Any] = {"action": "Set"}
-"""A rule for each pair that goes together, but for `kind` and `rate`."""
+
+
+def insert(after: str) -> dict[str, Any]:
+    return {"action": "Insert", "type": after}
+
+
+def wrap(match: str = "*", **rest: Any) -> dict[str, Any]:
+    return {"action": "Wrap", "match": match, **rest}
+
+
 RULES: dict[DropoutKind, dict[str, dict[str, Any]]] = {
     DropoutKind.STANDARD: {"mlp": SET, "cnn": SET, "resnet": SET, "transformer": SET, "lstm": SET},
     DropoutKind.SPATIAL: {
-        "cnn": SET, "resnet": {"action": "Insert", "type": "Conv2d"}, "transformer": {"action": "Insert", "type": "EncoderLayer"},
-        "lstm": {"action": "Insert", "type": "LSTM"},
+        "cnn": SET, "resnet": insert("Conv2d"), "transformer": insert("EncoderLayer"),
+        "lstm": insert("LSTM"),
     },
     DropoutKind.ALPHA: {
-        "mlp": {"action": "Insert", "type": "ReLU"}, "cnn": {"action": "Insert", "type": "ReLU"}, "resnet": {"action": "Insert", "type": "Conv2d"},
-        "transformer": {"action": "Insert", "type": "EncoderLayer"}, "lstm": {"action": "Insert", "type": "LSTM"},
+        "mlp": insert("ReLU"), "cnn": insert("ReLU"), "resnet": insert("Conv2d"),
+        "transformer": insert("EncoderLayer"), "lstm": insert("LSTM"),
     },
-    DropoutKind.VARIATIONAL: {"transformer": {"action": "Insert", "type": "EncoderLayer"}, "lstm": {"action": "Insert", "type": "LSTM"}},
-    DropoutKind.EMBEDDING: {"transformer": {"action": "Wrap", "type": "Embedding"}, "lstm": {"action": "Wrap", "type": "Embedding"}},
+    DropoutKind.VARIATIONAL: {"transformer": insert("EncoderLayer"), "lstm": insert("LSTM")},
+    DropoutKind.EMBEDDING: {"transformer": wrap(type="Embedding"), "lstm": wrap(type="Embedding")},
     DropoutKind.DROP_CONNECT: {
-        "mlp": {"action": "Wrap", "type": "Linear"}, "cnn": {"action": "Wrap", "type": "Linear"}, "resnet": {"action": "Wrap", "type": "Linear"},
-        "transformer": {"action": "Wrap", "type": "Linear"}, "lstm": {"action": "Wrap", "type": "LSTM"},
+        "mlp": wrap(type="Linear"), "cnn": wrap(type="Linear"), "resnet": wrap(type="Linear"),
+        "transformer": wrap(type="Linear"), "lstm": wrap(type="LSTM"),
     },
     DropoutKind.STOCHASTIC_DEPTH: {
-        "mlp": {"action": "Wrap", "match": "hidden2"}, "cnn": {"action": "Wrap", "match": "features.block2"}, "resnet": SET,
-        "transformer": {"action": "Wrap", "type": "SelfAttention"}, "lstm": {"action": "Wrap", "type": "LSTM"},
+        "mlp": wrap("hidden2"), "cnn": wrap("features.block2"), "resnet": SET,
+        "transformer": wrap(type="SelfAttention"), "lstm": wrap(type="LSTM"),
     },
     DropoutKind.ATTENTION: {"transformer": SET},
 }
+"""A rule for each pair that goes together, but for `kind` and `rate`."""
 PAIRS = [(kind, model) for kind in DropoutKind for model in MODELS]
 TOGETHER = [pair for pair in PAIRS if pair[1] in RULES[pair[0]]]
 
@@ -96,8 +106,8 @@ def test_it_becomes_a_version(client: MlflowClient, kind: DropoutKind, model: st
 
 @pytest.mark.parametrize(("kind", "model"), [pair for pair in PAIRS if pair not in TOGETHER], ids=lambda value: str(value))
 def test_or_the_plan_says_why_not(kind: DropoutKind, model: str, files: dict[str, str]) -> None:
-    action = DropoutAction.SET if kind is DropoutKind.ATTENTION else DropoutAction.WRAP if kind is DropoutKind.EMBEDDING else DropoutAction.INSERT
-    spec = spec_for(kind, model, {"action": action, **({"type": "Linear"} if action is DropoutAction.INSERT else {})}, files)
+    rule = {DropoutKind.ATTENTION: SET, DropoutKind.EMBEDDING: wrap()}.get(kind, insert("Linear"))
+    spec = spec_for(kind, model, rule, files)
     task = TrainTask(
         job=JobRef(cluster="c", namespace="team", name="x", uid="u"), attempt=1, run=RunRef(id="a" * 32, experiment_id="1"), spec=spec)
 

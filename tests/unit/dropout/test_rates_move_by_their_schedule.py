@@ -1,14 +1,13 @@
 """Each schedule has the rates of its formula at every share of the training, in the plan and in the model."""
 
 import math
-from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from dropout_trainer.dropout import DropoutRule, DropoutSpec, Schedule, ScheduleKind, apply_plan, make_plan, rate_at, require_compilable
+from dropout_trainer.dropout import DropoutRule, DropoutSpec, Schedule, ScheduleKind, apply_plan, make_plan, rate_at
 from dropout_trainer.dropout.schedules import described, peak
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.modes import drawing, require_active
@@ -71,14 +70,6 @@ def test_dropout_that_is_off_by_its_schedule_is_not_missed() -> None:
     require_active(plan, draws, 0.4)
     with pytest.raises(StageFailure, match="drew no random number"):
         require_active(plan, draws, 0.5)
-
-
-@pytest.mark.parametrize("kind", ScheduleKind)
-def test_a_rate_of_every_step_is_refused_with_compile(kind: ScheduleKind) -> None:
-    plan = make_plan(nn.Sequential(nn.Dropout()), DropoutSpec(layers=[DropoutRule(rate=0.3, schedule=Schedule(kind=kind))]), fast=False)
-    refused = kind in ("Linear", "Curriculum")
-    with pytest.raises(StageFailure, match=rf"schedule {kind} of rule 1 \(\*\)") if refused else nullcontext():
-        require_compilable(plan)
 
 
 def test_a_schedule_is_told_in_words() -> None:

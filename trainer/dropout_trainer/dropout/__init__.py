@@ -11,11 +11,11 @@ from dropout_trainer.dropout.advice import with_warnings
 from dropout_trainer.dropout.fast import FastDropout, fast_dropout
 from dropout_trainer.dropout.layers import EmbeddingDropout, SpatialDropout, StochasticDepth, VariationalDropout
 from dropout_trainer.dropout.native import to_native
-from dropout_trainer.dropout.plan import AppliedPlan, apply_plan, make_plan, require_compilable, resolve_fast
+from dropout_trainer.dropout.plan import AppliedPlan, apply_plan, make_plan, resolve_fast
 from dropout_trainer.dropout.schedules import rate_at
 
 __all__ = [
     "AppliedPlan", "DropoutAction", "DropoutKind", "DropoutRule", "DropoutSpec", "EmbeddingDropout", "FastDropout", "Implementation",
     "PlanRow", "Schedule", "ScheduleKind", "SpatialDropout", "StochasticDepth", "VariationalDropout", "apply_plan", "fast_dropout",
-    "make_plan", "rate_at", "require_compilable", "resolve_fast", "to_native", "with_warnings",
+    "make_plan", "rate_at", "resolve_fast", "to_native", "with_warnings",
 ]

@@ -115,17 +115,6 @@ def apply_plan(plan: Sequence[PlanRow], model: nn.Module) -> AppliedPlan:
     return applied
 
 
-def require_compilable(plan: Sequence[PlanRow]) -> None:
-    """Raises StageFailure for a rate that moves at every step: torch.compile builds a program for each rate, and gives up after eight."""
-    moving = next((row for row in plan if row.schedule.kind in (ScheduleKind.LINEAR, ScheduleKind.CURRICULUM)), None)
-    if moving is not None:
-        message = (
-            f"spec.dropout.layers: schedule {moving.schedule.kind.value} of {moving.why} changes the rate at every step, which "
-            "spec.training.compile would compile anew each time; use schedule Constant, Early or Late, or leave compile out"
-        )
-        raise StageFailure("SpecInvalid", message, ExitCode.SPEC_INVALID)
-
-
 def _set_row(site: Place, spec: DropoutSpec, fast: bool) -> PlanRow:
     implementation = Implementation.FAST if fast and site.can_be_fast else Implementation.NATIVE
     there = PlanRow(layer=site.layer, kind=site.kind, type=site.type, rate=site.rate, implementation=implementation, why="model")

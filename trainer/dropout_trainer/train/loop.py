@@ -108,7 +108,7 @@ def fit(training: Training, clock: Callable[[], float] = time.monotonic) -> Iter
         started, losses = clock(), Losses(epoch, spec, device)
         model.train()
         for norm in frozen_norms:
-            norm.eval()
+            norm.training = False  # eval() would reach dropout that was inserted behind it
         chunks = batches(len(data.train), spec.batch_size, order)
         for number, rows in enumerate(chunks, 1):
             plan.at(done / (spec.epochs * steps_per_epoch))

@@ -73,7 +73,9 @@ def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainRep
     ground = prepare(spec, read_weights(wanted, task.weights, tracking.download) if wanted else None)
     training = training_on(ground, ground.data, spec.seed)
     with user_code("spec.model.factory: exporting raised", spec.model.factory):
+        training.plan.at(1.0)  # as it will be exported
         rehearse(training.model, ground.data.test.inputs, spec.export)
+        training.plan.at(0.0)
     facts = facts_of(ground, training, task.image)
     _record(task, facts, training, tracking)
     with user_code("spec.model.factory: training the model raised", spec.model.factory):
