@@ -77,9 +77,9 @@ def given(client: MlflowClient) -> Callable[..., VerifyTask]:
 
 
 @pytest.fixture
-def broken(tmp_path: Path) -> Callable[[nn.Module, str], Path]:
-    def make(network: nn.Module, mode: str = "eval") -> Path:
-        return zoo.candidate(tmp_path / "candidate", network, mode).folder
+def broken(tmp_path: Path) -> Callable[..., Path]:
+    def make(network: nn.Module, mode: str = "eval", **how: Any) -> Path:
+        return zoo.candidate(tmp_path / "candidate", network, mode, **how).folder
 
     return make
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from dropout_testing import zoo
 from mlflow import MlflowClient
+from torch import nn
 
-from dropout_api.candidate import PROGRAM
+from dropout_api.candidate import PROGRAM, Task
 from dropout_api.names import Tag
 from dropout_api.task import VerifyTask
 from dropout_trainer.gate.candidate import sha256
@@ -41,6 +42,19 @@ def test_with_tags_signature_report_and_alias(client: MlflowClient, given: Given
     report = json.loads(Path(mlflow.artifacts.download_artifacts(f"{verdict.report_uri}/report.json")).read_text())
     assert report["verdict"] == "Passed"
     assert {check["outcome"] for check in report["checks"]} == {"Passed"}
+
+
+def test_of_quantiles_too(client: MlflowClient, given: Given, broken: Callable[..., Path]) -> None:
+    task = Task(kind="Regression", outputs=3, loss="Quantile", quantiles=[0.1, 0.5, 0.9], deviation=[2.0])
+    folder = broken(nn.Sequential(nn.Linear(zoo.FEATURES, 8), nn.Dropout(0.5), nn.Linear(8, 3)), task=task)
+
+    verdict = verify(given(folder, "quantiles", gate=[{"metric": "r2", "min": 0.0}]), client)
+
+    assert verdict.verdict == "Passed", verdict.message
+    assert set(verdict.metrics) == {"test_loss", "test_mae", "test_r2"}
+    model = mlflow.pyfunc.load_model("models:/team.quantiles/1")
+    assert model.predict(np.zeros((4, zoo.FEATURES), "float32")).shape == (4, 3)
+    assert model.metadata.signature.outputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 3)
 
 
 def test_and_verifying_again_finds_it(client: MlflowClient, given: Given, sound: Path) -> None:

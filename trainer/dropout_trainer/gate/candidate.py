@@ -175,7 +175,7 @@ def flaw(task: Task) -> str | None:
         f"task.outputs {task.outputs} is no multiple of {len(quantiles)} quantiles": bool(quantiles) and task.outputs % len(quantiles) != 0,
         f"task.outputs is {task.outputs}, but there are two classes at least": classes and task.outputs < MIN_CLASSES,
         f"task.deviation must be {task.values} positive numbers":
-            not classes and [0 < value < math.inf for value in task.deviation] != [True] * task.values,
+            not classes and (len(task.deviation) != task.values or not all(0 < value < math.inf for value in task.deviation)),
         f"task.classNames has {len(task.class_names)} names, but task.outputs is {task.outputs}":
             bool(task.class_names) and len(task.class_names) != (task.outputs if classes else 0),
     }

@@ -135,7 +135,8 @@ def _rows(exam: Exam, name: str, where: str) -> Tensor:
         raise RefusedError(f"{where}.segment: the data have no segments", remedy)
     if name not in names:
         raise RefusedError(f"{where}.segment: there is no segment {name[:MAX_NAME]!r}; there are {_listed(names)}", CORRECT_BAR)
-    rows = (exam.heldout.segment == names.index(name)).nonzero().flatten()
+    numbers = torch.tensor([number for number, known in enumerate(names) if known == name])
+    rows = torch.isin(exam.heldout.segment, numbers).nonzero().flatten()
     if not len(rows):
         raise RefusedError(f"{where}.segment: no held-out row is of {name[:MAX_NAME]!r}", "hold out more data, or drop the bar")
     return rows
