@@ -161,7 +161,7 @@ def _trained_or_from() -> list[Schema]:
     unused = [_message(name, f"!has(self.from) || !has(self.{name})", UNUSED) for name in map(wire_name, UNUSED_WITH_FROM)]
     plan = "!has(self.from) || !has(self.dropout.rate) && self.dropout.layers.size() == 0"
     compiled = f"!self.training.compile || self.dropout.layers.all(rule, rule.schedule.kind in {_list(COMPILABLE)})"
-    return [*required, *unused, _message("dropout", plan, UNUSED), _message("dropout.layers: schedules", compiled, COMPILED_AT_FEW_RATES)]
+    return [*required, *unused, _message("dropout", plan, UNUSED), _message("dropout.layers: a schedule", compiled, COMPILED_AT_FEW_RATES)]
 
 
 def _immutable_template() -> list[Schema]:

@@ -224,7 +224,7 @@ class TrainingJobSpec(JobSpec):
     data: DataSpec
 
 
-COMPILED_AT_FEW_RATES = "Linear and Curriculum do not go with training.compile, which would compile anew at each step"
+COMPILED_AT_FEW_RATES = "does not go with training.compile when it is Linear or Curriculum, which would compile anew at each step"
 REQUIRED_TO_TRAIN = ("model", "data")
 REQUIRED = "is required, unless spec.from names a run whose candidate is to be verified again"
 PT2_REQUIRED = "must hold PT2, which is what the gate judges and a version answers with"

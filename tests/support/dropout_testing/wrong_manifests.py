@@ -24,7 +24,7 @@ BREAKS: dict[str, list[Changes]] = {
     "spec.imagePullPolicy does not go with": [{**AGAIN, "imagePullPolicy": "Always"}],
     "spec.activeDeadlineSeconds does not go with": [{**AGAIN, "activeDeadlineSeconds": 9}],
     "spec.dropout does not go with": [{**AGAIN, "dropout": {"rate": 0.1}}, {**AGAIN, "dropout": {"layers": [{"rate": 0.1}]}}],
-    "spec.dropout.layers does not go with": [
+    "spec.dropout.layers: a schedule": [
         {"training": {"compile": True}, "dropout": {"layers": [{"rate": 0.1, "schedule": {"kind": "Linear"}}]}}],
     "set min, max or both": [{"gate": [{"metric": "accuracy"}]}],
     "min is above max": [{"gate": [{"metric": "loss", "min": 2, "max": 1}]}],

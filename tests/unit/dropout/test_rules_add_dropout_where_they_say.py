@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dropout_api.names import ExitCode
-from dropout_trainer.dropout import DropoutRule, DropoutSpec, FastDropout, PlanRow, apply_plan, make_plan
+from dropout_trainer.dropout import DropoutRule, DropoutSpec, FastDropout, PlanRow, StochasticDepth, apply_plan, make_plan
 from dropout_trainer.errors import StageFailure
 
 
@@ -181,3 +181,9 @@ def test_a_packed_sequence_is_dropped_by_elements_and_by_nothing_else() -> None:
         else:
             with pytest.raises(StageFailure, match="answers PackedSequence"):
                 gru(packed)
+
+
+def test_setting_stochastic_depth_needs_no_name() -> None:
+    rule = DropoutRule.model_validate({"kind": "StochasticDepth", "rate": 0.3})
+    (row,) = make_plan(nn.Sequential(nn.Linear(4, 4), StochasticDepth(0.1)), DropoutSpec(layers=[rule]), fast=False)
+    assert (row.layer, row.rate) == ("1", 0.3)

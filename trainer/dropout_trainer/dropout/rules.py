@@ -80,7 +80,8 @@ def _can_take(rule: DropoutRule, host: Host) -> bool:
 
 
 def _says_nothing(rule: DropoutRule) -> bool:
-    anywhere = rule.action is DropoutAction.INSERT or rule.kind is DropoutKind.STOCHASTIC_DEPTH
+    wraps_anything = rule.action is DropoutAction.WRAP and rule.kind is DropoutKind.STOCHASTIC_DEPTH
+    anywhere = rule.action is DropoutAction.INSERT or wraps_anything
     return anywhere and rule.match == "*" and rule.type is None
 
 
