@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dropout_api.spec import Weights
 from dropout_api.status import JobStatus
 from dropout_operator.objects import Object
 
@@ -23,6 +24,13 @@ class FindSource:
     """Look up the run of `spec.from`: whose it is, and what its model was trained by."""
 
     run_id: str
+
+
+@dataclass(frozen=True)
+class FindWeights:
+    """Look up the run that has the weights of `spec.model.weights`: that of a registered version, or the one that is named."""
+
+    weights: Weights
 
 
 @dataclass(frozen=True)
@@ -88,4 +96,7 @@ class DeleteTrainingJob:
     """Time to live is over."""
 
 
-Action = EnsureRun | FindSource | WriteStatus | CreateSecret | CreateJob | DeleteJob | MarkRun | EndRun | EmitEvent | DeleteTrainingJob
+Action = (
+    EnsureRun | FindSource | FindWeights | WriteStatus | CreateSecret | CreateJob | DeleteJob | MarkRun | EndRun | EmitEvent
+    | DeleteTrainingJob
+)

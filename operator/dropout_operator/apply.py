@@ -21,6 +21,7 @@ from dropout_operator.actions import (
     EndRun,
     EnsureRun,
     FindSource,
+    FindWeights,
     MarkRun,
     WriteStatus,
 )
@@ -49,6 +50,8 @@ class Executor:
                 return await self._ensure_run(action, world)
             case FindSource(run_id):
                 return await self._find_source(run_id, world)
+            case FindWeights():
+                return await self._find_weights(action, world)
             case WriteStatus():
                 return await self._write_status(action, world)
             case CreateSecret(body):
@@ -79,6 +82,12 @@ class Executor:
         except TrackingError as error:
             return replace(world, tracking_problem=str(error))
         return replace(world, source=replace(source, image_id=await self._image_of(run_id, world.job.ref.namespace)))
+
+    async def _find_weights(self, action: FindWeights, world: World) -> World:
+        try:
+            return replace(world, weights=await self._tracking.find_weights(action.weights, world.job.ref.namespace))
+        except TrackingError as error:
+            return replace(world, tracking_problem=str(error))
 
     async def _image_of(self, run_id: str, namespace: str) -> str | None:
         """The image in the status of the namespace's job that has this run: the operator writes there, and no trainer does."""

@@ -198,7 +198,7 @@ def _orphaned(run: ActiveRun, alive: dict[str, str | None]) -> str | None:
 
 
 def _found_out(world: World) -> tuple[object, ...]:
-    return (world.run, world.source, world.tracking_problem, world.blocked)
+    return (world.run, world.source, world.weights, world.tracking_problem, world.blocked)
 
 
 def _at_rest(raw: Object, status: JobStatus) -> bool:

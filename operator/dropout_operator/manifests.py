@@ -68,11 +68,14 @@ def tracking_secret(job: JobRef, settings: Settings) -> Object:
     }
 
 
-def train_job(job: JobRef, spec: JobSpec, run: RunStatus, attempt: int, deadline: int | None, settings: Settings) -> Object:
-    """The Job of one attempt: one pod, never restarted in place."""
+def train_job(
+    job: JobRef, spec: JobSpec, run: RunStatus, attempt: int, deadline: int | None, settings: Settings, weights: RunRef | None = None,
+) -> Object:
+    """The Job of one attempt: one pod, never restarted in place. `weights` is the run whose candidate it starts from."""
     wanted = TrainingJobSpec.model_validate(spec.to_wire())
     image = spec.image or settings.trainer_image
-    task = TrainTask(job=job, attempt=attempt, run=RunRef(id=run.id, experiment_id=run.experiment_id), spec=wanted, image=image)
+    own = RunRef(id=run.id, experiment_id=run.experiment_id)
+    task = TrainTask(job=job, attempt=attempt, run=own, spec=wanted, image=image, weights=weights)
     template, marks = spec.pod_template, labels(job, Stage.TRAIN, attempt)
     environment = [variable.to_wire() for variable in template.env]
     environment += _environment(task.to_json(), settings, tracking_secret_name(job) if settings.mlflow_auth else None)

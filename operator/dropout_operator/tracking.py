@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import requests
 
-from dropout_api.names import Tag, trainer_username
+from dropout_api.names import Tag, tenant_name, trainer_username
+from dropout_api.spec import Weights
 from dropout_api.status import RunStatus
 from dropout_api.task import JobRef
 from dropout_operator.actions import RunState
@@ -51,6 +52,10 @@ class Tracking:
         """What MLflow knows of a run; without an experiment where there is no such run, it was deleted, or it may not be seen."""
         return await self._call(self._find_source, run_id)
 
+    async def find_weights(self, weights: Weights, namespace: str) -> SourceRun:
+        """The same of the run that has these weights: the one that is named, or that of the namespace's registered version."""
+        return await self._call(self._find_weights, weights, namespace)
+
     async def set_state(self, run_id: str, state: RunState) -> None:
         await self._call(self._client.update_run, run_id, state)
 
@@ -60,6 +65,23 @@ class Tracking:
 
     async def active_runs(self) -> list[ActiveRun]:
         return await self._call(self._active_runs)
+
+    def _find_weights(self, weights: Weights, namespace: str) -> SourceRun:
+        run_id = weights.run if weights.model is None else self._run_of(tenant_name(namespace, weights.model), weights)
+        return self._find_source(run_id) if run_id else SourceRun("")
+
+    def _run_of(self, model: str, weights: Weights) -> str | None:
+        """The run of a registered version, None where there is no such version."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if weights.alias is not None:
+                return self._client.get_model_version_by_alias(model, weights.alias).run_id or None
+            return self._client.get_model_version(model, str(weights.version)).run_id or None
+        except MlflowException as error:
+            if error.error_code in (*UNSEEN, "INVALID_PARAMETER_VALUE"):  # MLflow's word for an alias that nothing has
+                return None
+            raise
 
     def _find_source(self, run_id: str) -> SourceRun:
         from mlflow.exceptions import MlflowException

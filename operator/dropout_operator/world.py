@@ -178,7 +178,7 @@ class Blocked:
 
 @dataclass(frozen=True)
 class SourceRun:
-    """The run that `spec.from` names, as MLflow has it. One that does not exist has no experiment, so it is nobody's."""
+    """A run that a spec names, as MLflow has it. One that does not exist has no experiment, so it is nobody's."""
 
     id: str
     experiment_id: str = ""
@@ -208,6 +208,8 @@ class World:
     """The MLflow run, once it was found or made; the one in status where there is one."""
     source: SourceRun | None = None
     """The run of `spec.from`, once it was looked up."""
+    weights: SourceRun | None = None
+    """The run that has the weights of `spec.model.weights`, once it was looked up."""
     tracking_problem: str | None = None
     """Why MLflow could not be asked just now."""
 

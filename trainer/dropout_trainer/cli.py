@@ -13,7 +13,9 @@ from dropout_api.names import ExitCode
 from dropout_trainer.check import arguments as check_arguments
 
 EPILOG = """`dropout train`, and `dropout verify` without a target, are started by the operator, which says what to do in DROPOUT_TASK.
-Exit codes: 0 passed, 1 rejected, 3 undecided, 64 wrong arguments, 66 no such file, 69 MLflow does not answer, 70 your code raised."""
+Exit codes: 0 passed, 1 rejected or different, 3 undecided, 64 wrong arguments, 66 no such file or run, 69 MLflow does not answer,
+70 your code raised, 78 a wrong manifest."""
+STDIN_HELP = "- for standard input"
 KEY_HELP = "PEM file of the public keys, of which one must have signed (default: the file that DROPOUT_VERIFYING_KEY names)"
 
 
@@ -56,6 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from dropout_trainer.verify.audit import main as audit
 
             return audit(Wish(tuple(given.model), given.key, given.json, given.quarantine, given.limit))
+        case "validate":
+            from dropout_trainer.validate.command import run as validate
+
+            return validate(given.files, given.json)
+        case "plan":
+            from dropout_trainer.preview.command import run as plan
+
+            return plan(given.file, given.json)
+        case "reproduce":
+            from dropout_trainer.reproduce.command import run as reproduce
+
+            return reproduce(given.run, given.epochs, given.json)
         case "check":
             from dropout_trainer.check.command import run as check
 
@@ -69,7 +83,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="dropout", description="Train a torch model and verify it.", epilog=EPILOG,
                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    validate = commands.add_parser("validate", help="say everything that is wrong in manifests, without a cluster")
+    validate.add_argument("files", nargs="+", metavar="FILE", help=f"a manifest in YAML or JSON; {STDIN_HELP}")
+    plan = commands.add_parser("plan", help="print the dropout plan that a manifest's model will get")
+    plan.add_argument("file", metavar="FILE", help=f"a manifest; {STDIN_HELP}")
     commands.add_parser("train", help="train, export in eval mode and upload a candidate")
+    reproduce = commands.add_parser("reproduce", help="train again from an MLflow run and say whether it is the same; changes nothing")
+    reproduce.add_argument("run", metavar="RUN_ID", help="the run, of the server that MLFLOW_TRACKING_URI names")
+    reproduce.add_argument("--epochs", type=_epochs, metavar="N", help="compare the first N epochs alone, and no weights")
     check_arguments.add_to(commands)
     verify = commands.add_parser("verify", help="check a registered version against its verdict; without a target, the operator's stage")
     verify.add_argument("target", nargs="?", metavar="TARGET", help="models:/NAME/VERSION, models:/NAME@ALIAS or a folder")
@@ -79,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--limit", type=_gib, default=8.0, metavar="GIB", help="most that is downloaded of one version (default: 8)")
     for command in (verify, audit):
         command.add_argument("--key", metavar="FILE", help=KEY_HELP)
+    for command in (validate, plan, reproduce, verify, audit):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -88,6 +110,12 @@ def _gib(text: str) -> float:
     if not 0 <= value < 2**20:
         raise argparse.ArgumentTypeError(f"{text} is not a size in GiB")
     return value
+
+
+def _epochs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of epochs")
+    return int(text)
 
 
 def _log_to_stderr() -> None:

@@ -15,10 +15,11 @@ from dropout_api.builtins.models import MODELS
 from dropout_api.problems.collect import Collected, collect
 from dropout_api.problems.problem import Problem
 from dropout_api.problems.rules import Known, broken_rules
+from dropout_api.problems.shape import pruned, shape_of
 from dropout_api.problems.words import unknown_factory
 from dropout_api.spec import JobSpec
 
-__all__ = ["Problem", "problems", "summary"]
+__all__ = ["Problem", "as_job_spec", "problems", "summary"]
 SPEC = "spec"
 TABLES = {"model": MODELS, "data": DATA}
 MAX_SUMMARY = 1500
@@ -39,6 +40,11 @@ def problems(spec: JsonValue) -> list[Problem]:
         whole.doubtful.union(*(part.doubtful for part in parts.values())), whole.kept,
     )
     return [*whole.problems, *(problem for part in parts.values() for problem in part.problems), *broken_rules(known)]
+
+
+def as_job_spec(spec: JsonValue) -> JobSpec:
+    """A spec without problems, as the API server would have it."""
+    return JobSpec.model_validate(pruned(spec, shape_of(JobSpec)))
 
 
 def summary(found: Sequence[Problem], limit: int = MAX_SUMMARY) -> str:

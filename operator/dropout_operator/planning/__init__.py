@@ -14,6 +14,7 @@ from dropout_operator.planning.common import RETRY_SECONDS, Plan, close, event, 
 from dropout_operator.planning.reusing import reuse
 from dropout_operator.planning.training import train
 from dropout_operator.planning.verifying import verify
+from dropout_operator.planning.weights import look_up
 from dropout_operator.statuses import update
 from dropout_operator.world import Blocked, World
 
@@ -37,11 +38,12 @@ def plan(world: World) -> Plan:
         return verify(world)
     if job.spec.suspend:
         return suspend(world)
+    begins = not status.attempts or status.attempts[-1].end_time is not None
+    if begins and (first := look_up(world)):
+        return first
     if world.run is None:
         return wait_for_tracking(world) if world.tracking_problem else Plan((EnsureRun(experiment_name(job.ref, job.spec)),))
-    if not status.attempts or status.attempts[-1].end_time is not None:
-        return begin(world)
-    return train(world)
+    return begin(world) if begins else train(world)
 
 
 def _blocked(world: World, blocked: Blocked) -> Plan:

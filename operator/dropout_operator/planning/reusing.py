@@ -1,10 +1,11 @@
 """`spec.from`: an existing candidate is verified again. Nothing is trained, so a verify Job is all that such a job ever has."""
 
-from dropout_api.names import Condition, is_tenants
-from dropout_api.status import Failure, Phase
-from dropout_api.task import JobRef, RunRef, experiment_name
+from dropout_api.names import Condition
+from dropout_api.status import Phase
+from dropout_api.task import RunRef, experiment_name
 from dropout_operator import manifests
 from dropout_operator.actions import DeleteJob, EnsureRun, FindSource, MarkRun
+from dropout_operator.planning import candidates
 from dropout_operator.planning.attempts import with_run
 from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, event, fail, wait_for_tracking, write
 from dropout_operator.planning.verifying import create_verifier, verify
@@ -28,28 +29,12 @@ def reuse(world: World, run_id: str) -> Plan:
         return wait_for_tracking(world)
     if world.source is None:
         return Plan((FindSource(run_id),))
-    refusal = _refusal(job.ref, world.source)
+    refusal = candidates.refusal(job.ref, world.source, "spec.from.run", candidates.unknown_run(job.ref, run_id))
     if refusal is not None:
         return fail(world, refusal)
     if world.run is None:
         return Plan((EnsureRun(experiment_name(job.ref, wanted), run_id),))
     return _begin(world, world.source)
-
-
-def _refusal(job: JobRef, source: SourceRun) -> Failure | None:
-    """Why this run's candidate is not judged. Another namespace's run is refused in the words for one that does not exist."""
-    if not (is_tenants(job.namespace, source.experiment) and source.namespace == job.namespace):
-        return _failure("RunNotFound", f"no job of namespace {job.namespace} has made a run {source.id}; "
-                                       "take status.run.id of the job that trained the model")
-    if source.verified:
-        return _failure("RunTrainedNothing", f"run {source.id} has no candidate, it verified that of run {source.verified[:32]}; name that")
-    if source.active:
-        return _failure("RunNotEnded", f"run {source.id} has not ended; wait until its job has, and create this one again")
-    return None
-
-
-def _failure(reason: str, problem: str) -> Failure:
-    return Failure(reason=reason, message=f"spec.from.run: {problem}")
 
 
 def _begin(world: World, source: SourceRun) -> Plan:

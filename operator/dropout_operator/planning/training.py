@@ -9,6 +9,7 @@ from dropout_operator.actions import EmitEvent, MarkRun
 from dropout_operator.planning.attempts import start
 from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, event, fail, write
 from dropout_operator.planning.verifying import trained
+from dropout_operator.planning.weights import look_up
 from dropout_operator.statuses import update, with_attempt, with_condition
 from dropout_operator.world import JobView, PodView, World
 
@@ -24,7 +25,7 @@ def train(world: World) -> Plan:
     if job is None:
         if status.phase in (Phase.QUEUED, Phase.RUNNING):
             return fail(world, Failure(reason="JobDeleted", message=f"Job {name} was deleted while it ran; create the training job again"))
-        return Plan(start(world, status), LOOK_AGAIN_SECONDS)
+        return look_up(world) or Plan(start(world, status), LOOK_AGAIN_SECONDS)
     if job.owner_uid != world.job.ref.uid:
         message = f"a Job {name} that is not this job's exists; delete it, or give this job another name"
         return fail(world, Failure(reason="NameConflict", message=message))

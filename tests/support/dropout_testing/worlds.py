@@ -23,6 +23,7 @@ from dropout_operator.actions import (
     EndRun,
     EnsureRun,
     FindSource,
+    FindWeights,
     MarkRun,
     WriteStatus,
 )
@@ -50,6 +51,11 @@ def spec_wire(**changes: Any) -> dict[str, Any]:
 
 def spec(**changes: Any) -> JobSpec:
     return JobSpec.model_validate(spec_wire(**changes))
+
+
+def tuned(**weights: Any) -> JobSpec:
+    """The spec of a job that starts from weights, by default from those of SOURCE."""
+    return spec(model={"factory": "mlp", "weights": weights or {"run": SOURCE.id}})
 
 
 def again(**changes: Any) -> JobSpec:
@@ -166,7 +172,7 @@ class Simulation:
     runs: list[RunStatus] = field(default_factory=list)
     run_states: list[str] = field(default_factory=list)
     source: SourceRun = SOURCE
-    """What MLflow says of the run of `spec.from`."""
+    """What MLflow says of the run of `spec.from`, or of the one with the weights."""
     created: list[tuple[str, str]] = field(default_factory=list)
     """Every Job that was ever made."""
     writes: int = 0
@@ -194,7 +200,7 @@ class Simulation:
                     return done
                 seen = self._perform(action, seen)
                 done.append(action)
-                if isinstance(action, EnsureRun | FindSource):
+                if isinstance(action, EnsureRun | FindSource | FindWeights):
                     break
             else:
                 return done
@@ -210,6 +216,8 @@ class Simulation:
                 return replace(seen, run=self.runs[0])
             case FindSource():
                 return replace(seen, **({"tracking_problem": "away"} if self.mlflow_away else {"source": self.source}))
+            case FindWeights():
+                return replace(seen, **({"tracking_problem": "away"} if self.mlflow_away else {"weights": self.source}))
             case WriteStatus(new):
                 self.state, self.writes = new, self.writes + 1
                 return replace(seen, job=replace(seen.job, status=new))

@@ -62,8 +62,10 @@ def states(draw: st.DrawFn, trains: bool) -> JobStatus:
 def worlds(draw: st.DrawFn) -> World:
     suspended, trains = draw(st.booleans()), draw(st.booleans())
     deadline = draw(st.none() | st.integers(1, 9999))
+    model = {"factory": "mlp", **draw(st.sampled_from([{}, {"weights": {"run": SOURCE.id}}]))}
+    training = spec(suspend=suspended, activeDeadlineSeconds=deadline, model=model)
     job = training_job(
-        draw(states(trains)), wanted=spec(suspend=suspended, activeDeadlineSeconds=deadline) if trains else again(suspend=suspended),
+        draw(states(trains)), wanted=training if trains else again(suspend=suspended),
         deleting=draw(st.booleans()), problem=draw(st.none() | st.just("spec.seed: wrong")), generation=draw(st.integers(1, 3)),
     )
     return world(
@@ -71,6 +73,7 @@ def worlds(draw: st.DrawFn) -> World:
         progress=draw(st.none() | samples), tracking_problem=draw(st.none() | texts),
         blocked=draw(st.none() | st.builds(Blocked, st.just("CreateFailed"), texts, st.booleans())),
         run=job.status.run or draw(st.none() | st.just(RUN)), source=draw(st.none() | sources),
+        weights=draw(st.none() | sources),
     )
 
 
@@ -109,6 +112,17 @@ def test_no_candidate_but_one_of_the_jobs_own_namespace_is_ever_given_to_a_verif
 
     allowed = source.experiment == SOURCE.experiment and source.namespace == REF.namespace and not source.active and not source.verified
     assert not made or trains(seen) or allowed
+
+
+@settings(max_examples=200, deadline=None)
+@given(worlds(), sources)
+def test_no_weights_but_those_of_the_jobs_own_namespace_are_ever_given_to_a_trainer(seen: World, source: SourceRun) -> None:
+    made = [action.body for action in plan(replace(seen, weights=source)).actions if isinstance(action, CreateJob)]
+    trainers = [body for body in made if body["metadata"]["name"] != verify_job_name(REF)]
+
+    allowed = source.experiment == SOURCE.experiment and source.namespace == REF.namespace and not source.active and not source.verified
+    wanted = seen.job.spec is not None and seen.job.spec.model is not None and seen.job.spec.model.weights is not None
+    assert not trainers or not wanted or allowed
 
 
 @settings(max_examples=100, deadline=None)

@@ -12,6 +12,9 @@ from dropout_api.spec import TrainingJobSpec
 from dropout_api.verdict import CheckResult
 from dropout_trainer.data import DTYPES, Data
 
+WEIGHTS_RUN = "model.weights.from_run"
+"""Parameter that names the run whose weights a training started from, whichever way its spec found it."""
+
 
 @dataclass(frozen=True)
 class Facts:

@@ -12,6 +12,7 @@ from torch import nn
 from dropout_api.candidate import WEIGHTS
 from dropout_api.names import METRICS_PORT, Metric, Tag
 from dropout_api.report import MAX_METRICS, TrainReport
+from dropout_api.spec import TrainingJobSpec
 from dropout_api.task import TrainTask
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate.gate import attest
@@ -22,7 +23,7 @@ from dropout_trainer.train.candidate import rehearse, write_candidate
 from dropout_trainer.train.ending import Terminated
 from dropout_trainer.train.evaluating import evaluate
 from dropout_trainer.train.export import eval_copy
-from dropout_trainer.train.facts import Facts, candidate_config, plan_table, run_params
+from dropout_trainer.train.facts import WEIGHTS_RUN, Facts, candidate_config, plan_table, run_params
 from dropout_trainer.train.loop import EpochResult, Training, fit
 from dropout_trainer.train.preparing import Ground, facts_of, prepare, training_on
 from dropout_trainer.train.stopping import Snapshot
@@ -72,10 +73,7 @@ def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainRep
     spec, wanted = task.spec, task.spec.model.weights
     ground = prepare(spec, read_weights(wanted, task.weights, tracking.download) if wanted else None)
     training = training_on(ground, ground.data, spec.seed)
-    with user_code("spec.model.factory: exporting raised", spec.model.factory):
-        training.plan.at(1.0)  # as it will be exported
-        rehearse(training.model, ground.data.test.inputs, spec.export)
-        training.plan.at(0.0)
+    rehearse_export(training, spec)
     facts = facts_of(ground, training, task.image)
     _record(task, facts, training, tracking)
     with user_code("spec.model.factory: training the model raised", spec.model.factory):
@@ -92,6 +90,14 @@ def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainRep
     return TrainReport(reason="Trained", message=message, epoch=at.epoch, epochs=at.epochs, metrics=reported)
 
 
+def rehearse_export(training: Training, spec: TrainingJobSpec) -> None:
+    """Raises StageFailure when the model cannot be exported as the spec asks; nothing is changed."""
+    with user_code("spec.model.factory: exporting raised", spec.model.factory):
+        training.plan.at(1.0)  # as it will be exported
+        rehearse(training.model, training.data.test.inputs, spec.export)
+        training.plan.at(0.0)
+
+
 def _record(task: TrainTask, facts: Facts, training: Training, tracking: Tracking) -> None:
     """All that is known before the first epoch, to the log and to MLflow."""
     for row in facts.plan:
@@ -102,7 +108,7 @@ def _record(task: TrainTask, facts: Facts, training: Training, tracking: Trackin
         log.warning("spec.dropout.rate is set, but the model has no dropout layer")
     tracking.start()
     tracking.tag(Tag.ATTEMPT, str(task.attempt))
-    tracking.params(run_params(facts, training.model))
+    tracking.params(run_params(facts, training.model) | ({WEIGHTS_RUN: task.weights.id} if task.weights else {}))
     tracking.text("spec.json", facts.spec.to_json())
     tracking.table("dropout_plan.json", *plan_table(facts.plan))
 

@@ -75,7 +75,7 @@ class Tracking:
 
     def params(self, values: Mapping[str, object]) -> None:
         """Parameters of the run, in requests of as many as MLflow takes; text beyond its limits is cut."""
-        items = [(_key(name), str(value)[:PARAM_LENGTH]) for name, value in values.items()]
+        items = list(as_recorded(values).items())
         for start in range(0, len(items), PARAMS_PER_BATCH):
             self._put(lambda client, batch=items[start:start + PARAMS_PER_BATCH]: _write_params(client, self._run_id, batch))  # type: ignore[misc]
 
@@ -221,6 +221,11 @@ def _write_params(client: Client, run_id: str, items: Sequence[tuple[str, str]])
                 if refusal.error_code not in REFUSALS:
                     raise
                 log.warning("MLflow keeps another value of %s: %s", item[0], _brief(refusal))
+
+
+def as_recorded(params: Mapping[str, object]) -> dict[str, str]:
+    """Parameters as MLflow will have them."""
+    return {_key(name): str(value)[:PARAM_LENGTH] for name, value in params.items()}
 
 
 def _key(name: str) -> str:
