@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from dropout_api.spec import TrainingJobSpec
 from dropout_api.task import JobRef, RunRef, TrainTask
 from dropout_trainer.cli import main
-from dropout_trainer.train import facts
+from dropout_trainer.train import preparing
 from dropout_trainer.train.run import train
 from dropout_trainer.train.telemetry import Telemetry
 from dropout_trainer.train.tracking import Tracking
@@ -119,7 +119,7 @@ def test_a_changed_row_of_data_is_found(record: Record, place: Path, capsys: pyt
 def test_a_changed_version_is_named_and_excuses_another_curve(
     record: Record, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now = facts.versions()
+    now = preparing.versions()
     with monkeypatch.context() as then:
         then.setattr(facts, "versions", lambda: now | {"torch": "2.12.0"})
         run = record()
