@@ -121,7 +121,7 @@ def test_a_changed_version_is_named_and_excuses_another_curve(
 ) -> None:
     now = preparing.versions()
     with monkeypatch.context() as then:
-        then.setattr(facts, "versions", lambda: now | {"torch": "2.12.0"})
+        then.setattr(preparing, "versions", lambda: now | {"torch": "2.12.0"})
         run = record()
     code, found = reproduced(run, capsys)
 

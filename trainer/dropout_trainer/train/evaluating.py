@@ -28,14 +28,20 @@ class Score:
         return self.metrics[MetricName.LOSS]
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, split: Split, task: Task, names: Collection[MetricName] = (MetricName.LOSS,)) -> Score:
     """The score of `model`, which is left in eval mode; the global random generators are left as they were."""
+    answers, random = answers_of(model, split)
+    return Score(measure(task, names, answers, split.targets), random)
+
+
+@torch.no_grad()
+def answers_of(model: nn.Module, split: Split) -> tuple[Tensor, bool]:
+    """The answers [N, outputs] of `model` in eval mode, in which it is left, on the CPU, and whether it drew random numbers."""
     model.eval()
     device = device_of(model)
     with drawing(restore=True) as draws:
         answers = torch.cat([model(inputs.to(device)).float().cpu() for inputs in torch.split(split.inputs, EVAL_BATCH)])
-    return Score(measure(task, names, answers, split.targets), draws.happened)
+    return answers, draws.happened
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dropout_api.candidate import WEIGHTS
+from dropout_api.metrics import TaskKind
 from dropout_api.names import METRICS_PORT, Metric, Tag
 from dropout_api.report import MAX_METRICS, TrainReport
 from dropout_api.spec import TrainingJobSpec
@@ -17,11 +18,12 @@ from dropout_api.task import TrainTask
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate.gate import attest
 from dropout_trainer.gate.inputs import Call, Inputs
-from dropout_trainer.metrics.measure import names_for
+from dropout_trainer.metrics.measure import measure, names_for
+from dropout_trainer.metrics.tables import Table, by_class, by_segment
 from dropout_trainer.stage import read_task
 from dropout_trainer.train.candidate import rehearse, write_candidate
 from dropout_trainer.train.ending import Terminated
-from dropout_trainer.train.evaluating import evaluate
+from dropout_trainer.train.evaluating import answers_of
 from dropout_trainer.train.export import eval_copy
 from dropout_trainer.train.facts import WEIGHTS_RUN, Facts, candidate_config, plan_table, run_params
 from dropout_trainer.train.loop import EpochResult, Training, fit
@@ -81,7 +83,7 @@ def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainRep
         if told:  # they have moved the global generators and trained models of their own
             training = training_on(ground, ground.data, spec.seed)
         kept = _fit(training, tracking, telemetry)
-        metrics = _test_metrics(training) | kept.metrics() | told
+        metrics = _test(training, tracking) | kept.metrics() | told
         tracking.metrics({name: value for name, value in metrics.items() if name.startswith(("test_", "cv_"))}, kept.epoch)
     _hand_over(training.model, facts, tracking)
     at = telemetry.progress()
@@ -164,11 +166,21 @@ def _keeping_the_last_good(model: nn.Module, tracking: Tracking) -> Iterator[lis
         raise StageFailure(failure.reason, message, failure.exit_code) from None
 
 
-def _test_metrics(training: Training) -> dict[str, float]:
-    score = evaluate(training.model, training.data.test, training.objective.task, names_for(training.objective.task, training.spec))
-    metrics = {f"test_{name}": value for name, value in score.metrics.items()}
+def _test(training: Training, tracking: Tracking) -> dict[str, float]:
+    """Metrics of the test set; what it comes to for each class and segment goes to MLflow as tables."""
+    task, split, names = training.objective.task, training.data.test, names_for(training.objective.task, training.spec)
+    answers, _ = answers_of(training.model, split)
+    metrics = {f"test_{name}": value for name, value in measure(task, names, answers, split.targets).items()}
     log.info("%s", "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    if task.kind is TaskKind.CLASSIFICATION:
+        _tell(tracking, "test_by_class.json", by_class(task, answers, split.targets))
+    if split.segments is not None:
+        _tell(tracking, "test_by_segment.json", by_segment(task, names, answers, split))
     return metrics
+
+
+def _tell(tracking: Tracking, name: str, table: Table) -> None:
+    tracking.table(name, table.columns, table.rows)
 
 
 def _hand_over(model: nn.Module, facts: Facts, tracking: Tracking) -> None:
