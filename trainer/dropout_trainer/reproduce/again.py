@@ -8,8 +8,10 @@ from tempfile import TemporaryDirectory
 import torch
 
 from dropout_api.candidate import MANIFEST, Manifest
+from dropout_api.names import ExitCode
 from dropout_api.spec import TrainingJobSpec
 from dropout_trainer.data import digest
+from dropout_trainer.errors import StageFailure
 from dropout_trainer.reproduce.compare import Facts as Repeated
 from dropout_trainer.train.candidate import rehearse, write_candidate
 from dropout_trainer.train.device import pick_device, usable_threads
@@ -31,6 +33,9 @@ def rehearse_training(spec: TrainingJobSpec, epochs: int | None = None) -> Repea
 
     Raises StageFailure as the training does.
     """
+    if spec.model.weights is not None:
+        message = "spec.model.weights: a training that started from other weights cannot be repeated here yet"
+        raise StageFailure("WeightsNotRepeatable", message, ExitCode.UNDECIDED)
     seeds = derive(spec.seed)
     torch.set_num_threads(usable_threads(spec.resources_per_node))
     set_determinism(spec.determinism)
