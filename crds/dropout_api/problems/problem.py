@@ -1,3 +1,5 @@
+"""What is said of a wrong manifest."""
+
 from dataclasses import dataclass
 
 

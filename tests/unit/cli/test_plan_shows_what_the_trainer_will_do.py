@@ -1,7 +1,6 @@
 """`dropout plan` builds data and model as the trainer does and trains nothing."""
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,6 @@ def test_a_model_without_dropout_has_no_table(tmp_path: Path, monkeypatch: pytes
     assert "no layer with dropout" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(find_spec("dropout_trainer.dropout") is None, reason="warnings come with the package dropout_trainer.dropout")
 def test_a_rate_that_hurts_is_warned_of_below_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", written(tmp_path, DIGITS + "  model: {factory: mlp}\n  dropout: {rate: 0.9}\n")]) == 0
     out = capsys.readouterr().out
