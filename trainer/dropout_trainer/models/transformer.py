@@ -67,7 +67,7 @@ class Transformer(nn.Module):
         length, width = seen.input_shape[0], arguments.width
         self.standardise = seen.standardise() or nn.Identity()
         self.embedding = Embedding(seen.tokens, width) if seen.tokens is not None else nn.Linear(seen.input_shape[1], width)
-        self.register_buffer("positions", sinusoids(length, width))
+        self.register_buffer("positions", sinusoids(length, width), persistent=False)  # weights then fit sequences of another length
         self.dropout = nn.Dropout(arguments.dropout)
         self.layers = nn.ModuleList(EncoderLayer(arguments) for _ in range(arguments.layers))
         self.norm = nn.LayerNorm(width)
