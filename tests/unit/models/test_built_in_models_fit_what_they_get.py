@@ -193,7 +193,7 @@ def test_data_that_a_model_cannot_take_are_told(name: str, inputs: Tensor, says:
 
 
 def test_positions_differ_and_keep_to_the_papers_formula() -> None:
-    table = sinusoids(50, 9)
+    table = sinusoids(50, 9) * 3
     assert table.shape == (50, 9)
     assert len({tuple(row) for row in table.tolist()}) == 50
     assert table[3, 2].item() == pytest.approx(torch.sin(torch.tensor(3 / 10_000 ** (2 / 9))).item(), abs=1e-6)
