@@ -99,7 +99,7 @@ def sinusoids(length: int, width: int) -> Tensor:
     """
     speeds = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
     angles = torch.arange(length).unsqueeze(1) * speeds
-    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)[:, :width] * width**-0.5
+    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)[:, :width] / math.sqrt(width)
 
 
 def _mean(states: Tensor, real: Tensor | None) -> Tensor:
