@@ -193,8 +193,26 @@ def test_data_that_a_model_cannot_take_are_told(name: str, inputs: Tensor, says:
 
 
 def test_positions_differ_and_keep_to_the_papers_formula() -> None:
-    table = sinusoids(50, 9)
+    table = sinusoids(50, 9) * 3
     assert table.shape == (50, 9)
     assert len({tuple(row) for row in table.tolist()}) == 50
     assert table[3, 2].item() == pytest.approx(torch.sin(torch.tensor(3 / 10_000 ** (2 / 9))).item(), abs=1e-6)
     assert table[3, 5].item() == pytest.approx(torch.cos(torch.tensor(3 / 10_000 ** (4 / 9))).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "inputs"), TAKES)
+def test_a_step_can_be_repeated_to_the_bit_under_strict_determinism(name: str, inputs: Tensor) -> None:
+    def stepped() -> dict[str, Tensor]:
+        torch.manual_seed(5)
+        model = build(name, data(inputs)).train()
+        optimizer = torch.optim.AdamW(model.parameters())
+        nn.functional.cross_entropy(model(inputs), CLASSES).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return model.state_dict()
+
+    torch.use_deterministic_algorithms(True)
+    try:
+        first, second = stepped(), stepped()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(first[key], second[key]) for key in first)

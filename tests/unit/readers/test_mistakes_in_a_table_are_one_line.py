@@ -44,6 +44,8 @@ SPEC, DATA = ExitCode.SPEC_INVALID, ExitCode.DATA_INVALID
     ("", {"target": "y"}, DATA, "uri: {uri} is empty; its first line must name the columns"),
     ("a,y\n", {"target": "y"}, DATA, "uri: {uri} has columns but no rows"),
     ("a,a,y\n1,2,3\n", {"target": "y"}, DATA, "uri: {uri} has more than one column called a; rename them"),
+    (",a,y\n0,1,2\n", {"target": "y"}, DATA, "uri: {uri}: column 1 has no name; give it one, or leave it out (pandas writes such an index"),
+    (GOOD.replace("7,2,1\n", "7,,1\n"), {"target": "y", "segment": "b"}, DATA, "missing: column 'b' has no value in 4 of 40 rows"),
     ("a,y\n1,2\n1,2,3\n", {"target": "y"}, DATA, "uri: {uri} cannot be read as CSV in UTF-8: CSV parse error: Row #3: Expected 2 columns"),
 ])
 def test_of_a_csv_file(content: str, args: dict[str, object], code: ExitCode, says: str, refusal: Refusal, write: Write) -> None:

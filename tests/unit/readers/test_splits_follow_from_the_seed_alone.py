@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dropout_trainer.errors import StageFailure
@@ -16,6 +16,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 GOLDEN_ORDER = [7, 0, 3, 4, 1, 5, 2, 6]
 
 
+@settings(deadline=None, max_examples=50)
 @given(rows=st.integers(40, 400), wanted=SHARES, seed=SEEDS)
 def test_each_row_is_in_one_split(rows: int, wanted: dict[str, float], seed: int) -> None:
     parts = seeded(rows, wanted, seed)
@@ -24,6 +25,7 @@ def test_each_row_is_in_one_split(rows: int, wanted: dict[str, float], seed: int
     assert all(len(parts[name]) == round(rows * share) for name, share in wanted.items())
 
 
+@settings(deadline=None, max_examples=50)
 @given(data=st.data(), counts=st.lists(st.integers(20, 120), min_size=2, max_size=5), wanted=SHARES, seed=SEEDS)
 def test_classes_keep_their_shares(data: st.DataObject, counts: list[int], wanted: dict[str, float], seed: int) -> None:
     rows = [number for number, count in enumerate(counts) for _ in range(count)]
@@ -36,6 +38,7 @@ def test_classes_keep_their_shares(data: st.DataObject, counts: list[int], wante
     assert torch.bincount(classes[parts["train"]], minlength=len(counts)).min() >= 1
 
 
+@settings(deadline=None, max_examples=50)
 @given(rows=st.integers(30, 300), reach=st.integers(2, 5), wanted=st.fixed_dictionaries(dict.fromkeys(("val", "test"), QUARTER)))
 def test_windows_follow_in_time_and_share_no_row(rows: int, reach: int, wanted: dict[str, float]) -> None:
     stretches = list(ordered(rows, wanted, reach).values())

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dropout_trainer.data import Data
@@ -51,6 +51,7 @@ def test_the_most_frequent_tokens_are_kept_and_ties_go_by_the_alphabet() -> None
     assert make_vocabulary([["b", "a"], ["c", "c", "d"]], 5) == ("<pad>", "<unknown>", "c", "a", "b")
 
 
+@settings(deadline=None, max_examples=50)
 @given(texts=st.lists(st.lists(st.text("ab é!", min_size=1, max_size=3), max_size=8), min_size=1, max_size=8))
 def test_encoding_can_be_undone(texts: list[list[str]]) -> None:
     vocabulary = make_vocabulary(texts, 1000)

@@ -68,6 +68,7 @@ def test_steps_are_done_in_their_order() -> None:
 @pytest.mark.parametrize(("inputs", "kind", "says"), [
     (torch.zeros(4, 6), "HorizontalFlip", r"HorizontalFlip needs images \[channels, height, width\], but a row .* is \[6\] of float32"),
     (torch.zeros(4, 6, 2), "RandomCrop", r"RandomCrop needs images .* is \[6, 2\] of float32; leave it out"),
+    (torch.zeros(4, 1, 9, 4), "RandomCrop", r"RandomCrop with padding 4 could leave nothing .* is \[1, 9, 4\] of float32; lower padding"),
     (torch.zeros(4, 6, dtype=torch.int64), "Noise", r"Noise needs float32 inputs, but a row of the data is \[6\] of int64"),
 ])
 def test_what_the_data_cannot_take_is_told_before_training(inputs: Tensor, kind: str, says: str) -> None:
@@ -75,4 +76,4 @@ def test_what_the_data_cannot_take_is_told_before_training(inputs: Tensor, kind:
     steps = [Augmentation(kind="Noise")] * int(kind != "Noise") + [Augmentation.model_validate({"kind": kind})]
     with pytest.raises(StageFailure, match=rf"spec.data.augmentation\[{len(steps) - 1}\]: {says}"):
         check(steps, Data(split, split, split))
-    check([Augmentation(kind="RandomCrop"), Augmentation(kind="Noise")], Data(*(Split(IMAGES, torch.zeros(400).long()),) * 3))
+    check([Augmentation(kind="RandomCrop", padding=2), Augmentation(kind="Noise")], Data(*(Split(IMAGES, torch.zeros(400).long()),) * 3))

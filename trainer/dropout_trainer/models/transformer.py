@@ -67,7 +67,7 @@ class Transformer(nn.Module):
         length, width = seen.input_shape[0], arguments.width
         self.standardise = seen.standardise() or nn.Identity()
         self.embedding = Embedding(seen.tokens, width) if seen.tokens is not None else nn.Linear(seen.input_shape[1], width)
-        self.register_buffer("positions", sinusoids(length, width))
+        self.register_buffer("positions", sinusoids(length, width), persistent=False)  # weights then fit sequences of another length
         self.dropout = nn.Dropout(arguments.dropout)
         self.layers = nn.ModuleList(EncoderLayer(arguments) for _ in range(arguments.layers))
         self.norm = nn.LayerNorm(width)
@@ -92,13 +92,14 @@ def transformer(arguments: TransformerArguments, seen: Interface) -> nn.Module:
 
 
 def sinusoids(length: int, width: int) -> Tensor:
-    """Encoding of the positions, [length, width]: sines and cosines by turns, of wavelengths 2π to 10000 × 2π (arXiv 1706.03762, 3.5).
+    """Encoding of the positions, [length, width]: sines and cosines by turns, of wavelengths 2π to 10000 × 2π (arXiv 1706.03762, 3.5), over
+    √width as the tokens' vectors are.
 
     They need no training, which suits data that are too few to learn positions from.
     """
     speeds = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
     angles = torch.arange(length).unsqueeze(1) * speeds
-    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)[:, :width].contiguous()
+    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)[:, :width] / math.sqrt(width)
 
 
 def _mean(states: Tensor, real: Tensor | None) -> Tensor:

@@ -110,6 +110,9 @@ def read_either(uri: str) -> Columns:
 def _require_columns(names: Sequence[str], uri: str) -> None:
     if not names:
         raise invalid("uri", f"{uri} is empty; its first line must name the columns")
+    if unnamed := [number for number, name in enumerate(names, 1) if not name.strip()]:
+        remedy = "give it one, or leave it out (pandas writes such an index unless told index=False)"
+        raise invalid("uri", f"{uri}: column {unnamed[0]} has no name; {remedy}")
     if twice := [name for name in dict.fromkeys(names) if list(names).count(name) > 1]:
         raise invalid("uri", f"{uri} has more than one column called {listed(twice)}; rename them")
 

@@ -16,11 +16,10 @@ IMAGE_DIMENSIONS = 3
 
 def check(steps: Sequence[Augmentation], data: Data) -> None:
     """Raises StageFailure for a step that cannot be done on inputs like those of `data`."""
+    dtype = str(data.train.inputs.dtype).removeprefix("torch.")
     for number, step in enumerate(steps):
-        wanted = _unfit(step, data)
-        if wanted:
-            dtype = str(data.train.inputs.dtype).removeprefix("torch.")
-            what = f"{step.kind} {wanted}, but a row of the data is {list(data.input_shape)} of {dtype}; leave it out"
+        if unfit := _unfit(step, data):
+            what = f"{step.kind} {unfit[0]}, but a row of the data is {list(data.input_shape)} of {dtype}; {unfit[1]}"
             raise StageFailure("SpecInvalid", f"spec.data.augmentation[{number}]: {what}", ExitCode.SPEC_INVALID)
 
 
@@ -42,11 +41,14 @@ def augment(inputs: Tensor, steps: Sequence[Augmentation], generator: torch.Gene
     return inputs
 
 
-def _unfit(step: Augmentation, data: Data) -> str | None:
+def _unfit(step: Augmentation, data: Data) -> tuple[str, str] | None:
+    """What a step needs and the data do not have, and the remedy."""
     if not data.train.inputs.is_floating_point():
-        return "needs float32 inputs"
+        return "needs float32 inputs", "leave it out"
     if step.kind != "Noise" and len(data.input_shape) != IMAGE_DIMENSIONS:
-        return "needs images [channels, height, width]"
+        return "needs images [channels, height, width]", "leave it out"
+    if step.kind == "RandomCrop" and step.padding >= min(data.input_shape[1:]):
+        return f"with padding {step.padding} could leave nothing of an image", "lower padding"
     return None
 
 

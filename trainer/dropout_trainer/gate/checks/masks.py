@@ -54,6 +54,7 @@ class _Follower:
         self.kept: dict[int, Place] = {}
         self.data: dict[Place, Tensor] = {}
         self.found: dict[Place, float] = {}
+        self.dropping: set[Place] = set()
 
     def see(self, step: Step, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         self.alive += outputs
@@ -79,8 +80,11 @@ class _Follower:
         independent = self.draws[id(mask)] == mask.numel()
         values = torch.unique(mask.detach().double())
         own_input = data.data_ptr() in self.given
-        if independent and not own_input and len(values) <= 2 and float(values.abs().min()) == 0 and output.is_floating_point():
+        # At a low rate a draw may drop nothing. It counts as well: without it the average would be that of the others, and too low.
+        zero = float(values.abs().min()) == 0
+        if independent and not own_input and len(values) <= 1 + zero and output.is_floating_point():
             place = (step.layer, step.source)
+            self.dropping |= {place} if zero else set()
             self.data[place] = data.detach().clone()
             self._measure(place, output)
 
@@ -94,6 +98,7 @@ class _Follower:
 def masks(model: nn.Module, call: Call) -> dict[Place, Kept]:
     """What each mask in forwards in training mode keeps. The model is left in training mode, but for its norms."""
     found: dict[Place, Kept] = {}
+    dropping: set[Place] = set()
     for number in range(DRAWS):
         copied = call.copy()
         follower = _Follower(copied.tensors)
@@ -101,9 +106,10 @@ def masks(model: nn.Module, call: Call) -> dict[Place, Kept]:
             model(*copied.args, **copied.kwargs)
         for place, value in follower.found.items():
             found.setdefault(place, Kept()).values.append(value)
+        dropping |= follower.dropping
         if not found and number:
             break
-    return found
+    return {place: kept for place, kept in found.items() if place in dropping}
 
 
 def _pass_on(follower: _Follower, step: Step) -> None:
