@@ -12,6 +12,7 @@ import pytest
 import torch
 from dropout_testing import zoo
 from dropout_testing.mlflow_server import MlflowServer, mlflow_server
+from dropout_testing.zoo import vision
 from mlflow import MlflowClient
 
 from dropout_api.binding import SIGNATURE
@@ -47,13 +48,15 @@ def acting_as(server: tuple[MlflowServer, Path], monkeypatch: pytest.MonkeyPatch
     return become
 
 
-def candidate_of(client: MlflowClient, name: str, folder: Path) -> VerifyTask:
-    experiment = client.create_experiment(f"team.{name}")
+def candidate_of(client: MlflowClient, name: str, folder: Path, **spec: Any) -> VerifyTask:
+    known = client.get_experiment_by_name(f"team.{name}")
+    experiment = known.experiment_id if known else client.create_experiment(f"team.{name}")
     run = client.create_run(experiment)
     client.log_artifacts(run.info.run_id, str(folder), CANDIDATE_PATH)
     return VerifyTask(
-        job=JobRef(cluster="c", namespace="team", name=name, uid=f"uid-{name}"), run=RunRef(id=run.info.run_id, experiment_id=experiment),
-        spec=JobSpec.model_validate({"model": {"factory": "mlp"}, "data": {"factory": "sklearn"}, "export": {"alias": "champion"}}))
+        job=JobRef(cluster="c", namespace="team", name=name, uid=f"uid-{run.info.run_id}"),
+        run=RunRef(id=run.info.run_id, experiment_id=experiment),
+        spec=JobSpec.model_validate({"model": {"factory": "mlp"}, "data": {"factory": "sklearn"}, "export": {"alias": "champion"}, **spec}))
 
 
 def test_and_a_changed_byte_costs_the_alias(
@@ -76,8 +79,21 @@ def test_and_a_changed_byte_costs_the_alias(
     assert "'artifacts/eval.pt2' was changed" in verifier.get_model_version("team.http", "1").tags[Tag.QUARANTINED]
 
 
+def test_and_a_champion_is_a_baseline_once_there_is_one(acting_as: As, sound: Path) -> None:
+    """Of a model that does not exist a server with passwords says "permission denied", not "no such model"."""
+    bars = [{"metric": "accuracy", "baseline": "champion", "min": 0.001}]
+    first, second = (candidate_of(acting_as("admin"), "baseline", sound, gate=bars) for _ in range(2))
+    verifier = acting_as("verifier")
+
+    assert verify(first, verifier).model_uri == "models:/team.baseline/1"
+    answer = verify(second, verifier)
+    assert (answer.verdict, answer.failed) == ("Failed", ["quality"])
+    assert "models:/team.baseline/1 (champion) is 0," in answer.message
+
+
 def test_and_one_made_by_hand_from_a_training_module_is_named_and_disarmed(acting_as: As) -> None:
     admin = acting_as("admin")
+    vision.models()  # mlflow.pytorch imports Lightning where it is installed, and that torchvision
     network = torch.nn.Sequential(torch.nn.Linear(zoo.FEATURES, 4), torch.nn.Dropout(0.5)).train()
     mlflow.set_experiment("by-hand")
     with mlflow.start_run():
