@@ -3,6 +3,7 @@
 Kohavi: A Study of Cross-Validation and Bootstrap for Accuracy Estimation and Model Selection, IJCAI 1995.
 """
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -55,12 +56,17 @@ def data_of(trial: Trial, data: Data, folds: int) -> Data:
 
 
 def summary(kept: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean and sample standard deviation over trials of each validation metric, as `cv_val_loss_mean` and `cv_val_loss_std`."""
+    """Mean and sample standard deviation over trials of each validation metric, as `cv_val_loss_mean` and `cv_val_loss_std`.
+
+    NaN of a metric that is not defined in every trial: a mean over some would hide that it is of fewer.
+    """
     result: dict[str, float] = {}
     for name in kept[0]:
         if name.startswith("val_"):
             values = [metrics[name] for metrics in kept]
-            result |= {f"cv_{name}_mean": statistics.fmean(values), f"cv_{name}_std": statistics.stdev(values)}
+            defined = all(map(math.isfinite, values))  # statistics.stdev raises AttributeError at NaN
+            told = (statistics.fmean(values), statistics.stdev(values)) if defined else (math.nan, math.nan)
+            result |= {f"cv_{name}_mean": told[0], f"cv_{name}_std": told[1]}
     return result
 
 
