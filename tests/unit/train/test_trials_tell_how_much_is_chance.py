@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dropout_api.training import CrossValidation
 from dropout_trainer.data import Data, Split
+from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.trials import data_of, summary, trials
 
 
@@ -61,3 +62,10 @@ def test_a_metric_that_one_trial_does_not_have_has_no_mean() -> None:
     assert told["cv_val_loss_mean"] == 2.0
     assert math.isnan(told["cv_val_roc_auc_macro_mean"])
     assert math.isnan(told["cv_val_roc_auc_macro_std"])
+
+
+def test_more_folds_than_rows_for_them_are_refused() -> None:
+    trial = trials(CrossValidation(folds=9), 1)[0]
+    assert len(data_of(trial, numbered(18), 9).val) == 2
+    with pytest.raises(StageFailure, match="folds: is 9, but training and validation set have 17 rows together, enough for 8 folds"):
+        data_of(trial, numbered(17), 9)
