@@ -100,6 +100,15 @@ def test_epochs_are_those_of_the_training_whose_model_is_kept(report: Path, monk
     assert said(report)["message"] == "trained for 2 epochs after 3 trials, kept the weights of epoch 2"
 
 
+def test_a_training_that_ends_before_late_dropout_has_its_mc_program_all_the_same(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = {"match": "*", "rate": 0.25, "schedule": {"kind": "Late", "fraction": 0.9}}
+    stops_at_once = {"epochs": 20, "batchSize": 16, "earlyStopping": {"patience": 1, "minDelta": 5}}
+    changed(monkeypatch, dropout={"layers": [rule]}, training=stops_at_once, export={"mcPasses": 2})
+    assert run_stage() == 0, said(report)
+    assert said(report)["epoch"] < 18
+    assert "mc.pt2" in Recorder.last.files
+
+
 def test_a_batch_too_small_for_batch_norm_is_the_manifests_mistake(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = {"factory": "cnn", "args": {"channels": [2, 2, 2, 2], "dense": 2}}  # its last norm sees images of one pixel
     data = {"factory": "sklearn", "args": {"name": "digits"}}

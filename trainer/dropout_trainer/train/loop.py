@@ -88,8 +88,9 @@ class EpochResult:
 def fit(training: Training, clock: Callable[[], float] = time.monotonic) -> Iterator[EpochResult]:
     """Trains the model in place and yields the result of each epoch.
 
-    With early stopping the model holds the weights of its best epoch once the stream has ended. Raises StageFailure when a loss is not
-    finite, when the model answers another shape than [N, outputs], when its dropout is off, or when the spec does not fit the model.
+    Once the stream has ended the model has the last rates of its plan and, with early stopping, the weights of its best epoch. Raises
+    StageFailure when a loss is not finite, when the model answers another shape than [N, outputs], when its dropout is off, or when the
+    spec does not fit the model.
     """
     model, data, spec, plan, task = training.model, training.data, training.spec, training.plan, training.objective.task
     device, names = device_of(model), names_for(task, spec)
@@ -138,6 +139,7 @@ def fit(training: Training, clock: Callable[[], float] = time.monotonic) -> Iter
 
     if best is not None:
         best.restore(model)
+    plan.at(1.0)  # however early it ended: an MC program has the rates that it was rehearsed with
     plan.check()
 
 

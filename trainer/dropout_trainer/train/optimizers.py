@@ -41,7 +41,8 @@ def _groups(model: nn.Module, spec: Optimizer) -> list[dict[str, object]]:
         raise _nothing_to_train(model)
     for number, group in enumerate(spec.groups):
         if not members[number]:
-            raise _unmatched(f"optimizer.groups[{number}].match: '{group.match}' fits no parameter that is trained and in no group before it", model)
+            fits = f"'{group.match}' fits no parameter that is trained and in no group before it"
+            raise _unmatched(f"optimizer.groups[{number}].match: {fits}", model)
     rates.append((spec.learning_rate, spec.weight_decay))
     return [{"params": found, "lr": rate, "weight_decay": decay} for found, (rate, decay) in zip(members, rates, strict=True) if found]
 

@@ -45,7 +45,7 @@ class Best:
     def offer(self, epoch: int, metrics: Mapping[str, float], model: nn.Module) -> bool:
         """Whether this epoch is the best so far; if so, its weights are kept. `metrics` are those of `EpochResult`, by name.
 
-        Raises StageFailure when the monitor is NaN, with which no epoch is better than another: patience would run out and the last be kept.
+        Raises StageFailure when the monitor is NaN, with which no epoch is better than another.
         """
         value = metrics[self._rule.monitor] * self._sign
         if math.isnan(value):
