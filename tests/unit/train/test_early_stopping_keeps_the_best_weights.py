@@ -42,5 +42,5 @@ def test_what_counts_as_better(mode: str, delta: float, values: list[float], kep
 
 def test_a_monitor_that_the_validation_set_does_not_define_is_refused(train: Any, data: Data) -> None:
     one_class = data.val.take((data.val.targets == 0).nonzero().flatten())
-    with pytest.raises(StageFailure, match="earlyStopping.monitor: val_roc_auc_macro is not defined on the validation set"):
+    with pytest.raises(StageFailure, match=r"earlyStopping\.monitor: val_roc_auc_macro is not defined on the validation set"):
         train(on=replace(data, val=one_class), early_stopping={"monitor": "val_roc_auc_macro"})
