@@ -17,6 +17,7 @@ LIBRARIES = ("torch", "numpy", "sklearn")
 REMEDIES = {
     "use_deterministic_algorithms": "set spec.determinism to WarnOnly or replace the operation",
     "Expected more than 1 value per channel": "batch norm needs more than one row, so raise spec.training.batchSize",
+    "No working C++ compiler": "set spec.training.compile to false, or use an image with g++",
     "could not create a primitive": "this processor has no such layer in that precision, so set spec.training.precision to Float32",
 }
 """What to do about an error of torch, by a part of its text, where a field of the spec is to blame whoever wrote the model."""
