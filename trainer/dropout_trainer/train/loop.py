@@ -115,7 +115,7 @@ def fit(training: Training, clock: Callable[[], float] = time.monotonic) -> Iter
             plan.at(done / (spec.epochs * steps_per_epoch))
             rate.at(done)
             batch = data.train.take(rows)
-            inputs = augment(batch.inputs, training.augmentation, noise).to(device)
+            inputs = augment(batch.inputs, training.augmentation, noise, data.scaling).to(device)
             with step.forward():
                 answers = _proved_forward(forward, inputs, training) if number == 1 else forward(inputs)
                 loss = objective(answers, batch.targets.to(device))
