@@ -83,7 +83,7 @@ class Augmentation(Wire):
     padding: Annotated[int, Field(ge=1, le=64)] = 4
     """Of RandomCrop: zeros around the image, in pixels, from which a crop of its own size is taken."""
     deviation: Annotated[float, Field(gt=0, le=1000)] = 0.1
-    """Of Noise: standard deviation of what is added."""
+    """Of Noise: standard deviation of what is added, in units of each feature's own where the data have a scaling."""
 
 
 class DataSpec(FactoryCall):

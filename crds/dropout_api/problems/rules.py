@@ -74,6 +74,8 @@ def broken_rules(known: Known) -> Iterator[Problem]:
         yield from _loss(known)
         yield from _metrics(known)
         yield from _stopping(known)
+        yield from _warming(known)
+        yield from _folds(known)
         yield from _inputs(known)
     yield from _bars(known)
     yield from _mounts(known)
@@ -107,6 +109,20 @@ def _stopping(known: Known) -> Iterator[Problem]:
     better = "Min" if smaller_is_better(stopping.monitor) else "Max"
     if stopping.mode not in ("Auto", better):
         yield Problem(f"{path}.mode", f"{stopping.mode} would keep the worst epoch of {stopping.monitor}; use Auto or {better}")
+
+
+def _warming(known: Known) -> Iterator[Problem]:
+    warm, epochs, path = known.spec.training.scheduler.warmup_epochs, known.spec.training.epochs, f"{TRAINING}.scheduler.warmupEpochs"
+    if warm > epochs and known.sure(path) and known.sure(f"{TRAINING}.epochs"):
+        yield Problem(path, f"the learning rate never gets to what is given, because training has {epochs} epochs; warm up in fewer")
+
+
+def _folds(known: Known) -> Iterator[Problem]:
+    """Folds are drawn at random and windows overlap, so nearly every value to forecast would be in a training window, too: on the
+    sunspots that cut the validation loss to less than half."""
+    asked, path = known.spec.training.cross_validation, f"{TRAINING}.crossValidation.folds"
+    if asked is not None and asked.folds and known.sure(path) and isinstance(known.arguments.get("data"), SeriesArguments):
+        yield Problem(path, "windows of a series overlap, so that folds would be validated on what they were trained on; use repeats alone")
 
 
 def _bars(known: Known) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from dropout_api.problems.manifests import is_training_job, manifest_problems
 
 DATA = {"factory": "sklearn", "args": {"name": "digits"}}
 CSV = {"factory": "csv", "args": {"uri": "rows.csv", "target": "y", "task": "Regression"}}
+SERIES = {"factory": "series", "args": {"uri": "a", "column": "b", "window": 4}}
 
 
 def told(**changes: Any) -> dict[str, str]:
@@ -89,6 +90,8 @@ def test_one_line_for_each_mistake_and_none_for_what_follows_from_it(changes: di
     ({"gate": [{"metric": "loss", "max": -1}]}, "spec.gate[0].max"),
     ({"data": {"factory": "text", "args": {"uri": "a", "text": "b", "target": "c"}}}, "spec.model.factory"),
     ({"data": {**CSV, "augmentation": [{"kind": "RandomCrop"}]}}, "spec.data.augmentation[0].kind"),
+    ({"training": {"epochs": 3, "scheduler": {"warmupEpochs": 5}}}, "spec.training.scheduler.warmupEpochs"),
+    ({"data": SERIES, "training": {"crossValidation": {"folds": 5}}}, "spec.training.crossValidation.folds"),
 ])
 def test_what_cannot_be_together_is_told_without_a_look_at_data(changes: dict[str, Any], field: str) -> None:
     assert list(told(**changes)) == [field]
@@ -102,6 +105,7 @@ def test_what_cannot_be_together_is_told_without_a_look_at_data(changes: dict[st
     {"data": CSV, "training": {"loss": {"name": "Quantile", "quantiles": [0.1, 0.5, 0.9]}, "metrics": ["interval_coverage"]}},
     {"model": None, "data": None, "from": {"run": "a" * 32}, "gate": [{"metric": "mae", "max": 1}]},
     {"model": {"factory": "a:b", "args": {"anything": None}}},
+    {"data": SERIES, "training": {"crossValidation": {"repeats": 3}, "epochs": 5, "scheduler": {"warmupEpochs": 5}}},
 ])
 def test_what_may_be_right_is_not_told(changes: dict[str, Any]) -> None:
     assert told(**changes) == {}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dropout_api.spec import Augmentation
-from dropout_trainer.data import Data, Split
+from dropout_trainer.data import Data, Scaling, Split
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.augment import augment, check
 
@@ -57,6 +57,13 @@ def test_noise_has_the_deviation_that_was_asked_for() -> None:
     added = changed(torch.full((100, 100), 5.0), {"kind": "Noise", "deviation": 0.3}) - 5
     assert float(added.std()) == pytest.approx(0.3, rel=0.05)
     assert float(added.mean()) == pytest.approx(0, abs=0.02)
+
+
+def test_noise_is_in_units_of_each_features_deviation() -> None:
+    scaling = Scaling(torch.tensor([5e5, 0.0]), torch.tensor([1e5, 0.01]))
+    steps = [Augmentation.model_validate({"kind": "Noise", "deviation": 0.5})]
+    added = augment(torch.zeros(4000, 2), steps, torch.Generator().manual_seed(0), scaling)
+    assert added.std(0).tolist() == pytest.approx([5e4, 0.005], rel=0.05)
 
 
 def test_steps_are_done_in_their_order() -> None:

@@ -1,5 +1,6 @@
 """Training stops when its patience has run out, and the model then has the weights of its best epoch."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from torch import nn
 
 from dropout_api.training import EarlyStopping, Loss
 from dropout_trainer.data import Data
+from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.evaluating import evaluate
 from dropout_trainer.train.objective import make_task
 from dropout_trainer.train.stopping import Best
@@ -36,3 +38,9 @@ def test_what_counts_as_better(mode: str, delta: float, values: list[float], kep
     best = Best(EarlyStopping.model_validate({"monitor": "val_gap", "mode": mode, "min_delta": delta, "patience": 2}))
     model = nn.Linear(1, 1)
     assert [best.offer(epoch, {"val_gap": value}, model) for epoch, value in enumerate(values, 1)] == kept
+
+
+def test_a_monitor_that_the_validation_set_does_not_define_is_refused(train: Any, data: Data) -> None:
+    one_class = data.val.take((data.val.targets == 0).nonzero().flatten())
+    with pytest.raises(StageFailure, match=r"earlyStopping\.monitor: val_roc_auc_macro is not defined on the validation set"):
+        train(on=replace(data, val=one_class), early_stopping={"monitor": "val_roc_auc_macro"})

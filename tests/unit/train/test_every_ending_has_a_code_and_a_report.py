@@ -90,6 +90,33 @@ def test_a_users_mistake_is_one_line(report: Path, monkeypatch: pytest.MonkeyPat
     assert "Traceback" not in caplog.text
 
 
+def changed(monkeypatch: pytest.MonkeyPatch, **spec: object) -> None:
+    monkeypatch.setenv(Env.TASK, json.dumps(TASK | {"spec": TASK["spec"] | spec}))  # type: ignore[operator]
+
+
+def test_epochs_are_those_of_the_training_whose_model_is_kept(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed(monkeypatch, training={"epochs": 2, "batchSize": 16, "crossValidation": {"folds": 3}})
+    assert run_stage() == 0
+    assert said(report)["message"] == "trained for 2 epochs after 3 trials, kept the weights of epoch 2"
+
+
+def test_a_training_that_ends_before_late_dropout_has_its_mc_program_all_the_same(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = {"match": "*", "rate": 0.25, "schedule": {"kind": "Late", "fraction": 0.9}}
+    stops_at_once = {"epochs": 20, "batchSize": 16, "earlyStopping": {"patience": 1, "minDelta": 5}}
+    changed(monkeypatch, dropout={"layers": [rule]}, training=stops_at_once, export={"mcPasses": 2})
+    assert run_stage() == 0, said(report)
+    assert said(report)["epoch"] < 18
+    assert "mc.pt2" in Recorder.last.files
+
+
+def test_a_batch_too_small_for_batch_norm_is_the_manifests_mistake(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = {"factory": "cnn", "args": {"channels": [2, 2, 2, 2], "dense": 2}}  # its last norm sees images of one pixel
+    data = {"factory": "sklearn", "args": {"name": "digits"}}
+    changed(monkeypatch, model=model, data=data, training={"epochs": 1, "batchSize": 1})
+    assert run_stage() == ExitCode.SPEC_INVALID
+    assert said(report)["message"].endswith("batch norm needs more than one row, so raise spec.training.batchSize")
+
+
 def test_without_a_task_there_is_a_usage_error(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(Env.TASK)
     assert run_stage() == ExitCode.USAGE

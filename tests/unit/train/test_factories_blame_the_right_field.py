@@ -16,6 +16,7 @@ from dropout_api.spec import DataSpec, ModelSpec
 from dropout_trainer.data import Data, Scaling, Split, digest, problems
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.factories import build_data, build_model
+from dropout_trainer.train.usercode import user_code
 
 MODULE = '''
 import torch
@@ -191,3 +192,14 @@ def test_the_digest_tells_splits_dtypes_and_names_apart(data: Data) -> None:
     assert digest(data) != digest(replace(data, class_names=("c0", "c2", "c1")))
     zeros = [Split(torch.zeros(4, 2, dtype=dtype), torch.tensor([0, 1, 0, 1])) for dtype in (torch.float32, torch.int32)]
     assert len({digest(Data(split, split, split)) for split in zeros}) == 2
+
+
+@pytest.mark.parametrize(("text", "field"), [
+    ("InvalidCxxCompiler: No working C++ compiler found in torch._inductor.config.cpp.cxx: (None, 'g++')", "spec.training.compile"),
+    ("could not create a primitive descriptor for the LSTM forward propagation primitive.", "spec.training.precision"),
+])
+def test_what_a_machine_lacks_is_blamed_on_the_field_that_asks_for_it(text: str, field: str) -> None:
+    """With a built-in model, too, whose other exceptions are bugs of ours."""
+    with pytest.raises(StageFailure, match=field) as end, user_code("training raised", "lstm"):
+        raise RuntimeError(text)
+    assert end.value.exit_code == ExitCode.SPEC_INVALID

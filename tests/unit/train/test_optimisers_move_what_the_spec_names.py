@@ -34,7 +34,8 @@ def test_the_first_group_that_matches_decides_and_the_rest_has_the_specs_rate() 
 @pytest.mark.parametrize(("training", "message"), [
     ({"optimizer": {"groups": [{"match": "body.*"}]}}, r"optimizer.groups\[0\].match: 'body.\*' fits no parameter .*: 0.weight"),
     ({"freeze": ["*", "body"]}, r"freeze\[1\]: 'body' fits no parameter"),
-    ({"freeze": ["*"]}, "no parameters to train"),
+    ({"freeze": ["*"]}, "spec.training.freeze: leaves no parameter to train"),
+    ({"optimizer": {"groups": [{"match": "*"}, {"match": "*.bias"}]}}, r"groups\[1\].match: '\*.bias' fits .* in no group before it"),
 ])
 def test_a_pattern_that_matches_nothing_is_refused(train: Any, training: dict[str, Any], message: str) -> None:
     with pytest.raises(StageFailure, match=message):

@@ -3,6 +3,7 @@
 import http.client
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -80,3 +81,11 @@ def test_a_taken_port_costs_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     telemetry.observe(EPOCH)
     telemetry.stop()
     assert "no metrics and no progress" in caplog.text
+
+
+def test_epochs_that_a_trial_left_out_took_no_time() -> None:
+    telemetry = Telemetry(attempt=1, epochs=20)
+    telemetry.observe(replace(EPOCH, epoch=1))  # two seconds; this trial ends early
+    telemetry.advance(10)
+    telemetry.observe(replace(EPOCH, epoch=1))
+    assert (telemetry.progress().epoch, telemetry.progress().eta_seconds) == (11, 18)

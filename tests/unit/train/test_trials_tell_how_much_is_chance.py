@@ -1,5 +1,7 @@
 """Cross-validation uses each row for validation once, leaves the test set alone, and gives mean and deviation."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from dropout_api.training import CrossValidation
 from dropout_trainer.data import Data, Split
+from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.trials import data_of, summary, trials
 
 
@@ -52,3 +55,17 @@ def test_without_folds_the_split_stays() -> None:
 def test_mean_and_sample_deviation_of_validation_metrics_alone() -> None:
     told = summary([{"val_loss": 1.0, "train_loss": 5.0}, {"val_loss": 3.0, "train_loss": 5.0}])
     assert told == {"cv_val_loss_mean": 2.0, "cv_val_loss_std": pytest.approx(2**0.5)}
+
+
+def test_a_metric_that_one_trial_does_not_have_has_no_mean() -> None:
+    told = summary([{"val_loss": 1.0, "val_roc_auc_macro": math.nan}, {"val_loss": 3.0, "val_roc_auc_macro": 0.5}])
+    assert told["cv_val_loss_mean"] == 2.0
+    assert math.isnan(told["cv_val_roc_auc_macro_mean"])
+    assert math.isnan(told["cv_val_roc_auc_macro_std"])
+
+
+def test_more_folds_than_rows_for_them_are_refused() -> None:
+    trial = trials(CrossValidation(folds=9), 1)[0]
+    assert len(data_of(trial, numbered(18), 9).val) == 2
+    with pytest.raises(StageFailure, match="folds: is 9, but training and validation set have 17 rows together, enough for 8 folds"):
+        data_of(trial, numbered(17), 9)

@@ -10,7 +10,8 @@ from torch import Tensor
 from dropout_api.candidate import Task
 from dropout_api.metrics import BY_CLASS, MetricName
 from dropout_trainer.data import Split
-from dropout_trainer.metrics.measure import measure, measure_class
+from dropout_trainer.metrics import classes
+from dropout_trainer.metrics.measure import measure
 
 Cell = str | int | float | None
 AVERAGE = "_macro"
@@ -28,10 +29,8 @@ def by_class(task: Task, answers: Tensor, targets: Tensor) -> Table:
     """A row for each class: its rows in `targets` [N], and each metric that one class has. `answers` are [N, outputs]."""
     names = task.class_names or [str(number) for number in range(task.outputs)]
     counts = torch.bincount(targets, minlength=task.outputs).tolist()
-    rows = [
-        (name, counts[number], *(_cell(measure_class(task, metric, number, answers, targets)) for metric in BY_CLASS))
-        for number, name in enumerate(names)
-    ]
+    values = [classes.by_class(metric, answers.double(), targets).tolist() for metric in BY_CLASS]  # once for all classes
+    rows = [(name, counts[number], *(_cell(column[number]) for column in values)) for number, name in enumerate(names)]
     return Table(("class", "rows", *(metric.removesuffix(AVERAGE) for metric in BY_CLASS)), tuple(rows))
 
 

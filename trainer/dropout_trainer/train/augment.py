@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812 - as everyone writes it
 
 from dropout_api.names import ExitCode
 from dropout_api.spec import Augmentation
-from dropout_trainer.data import Data
+from dropout_trainer.data import Data, Scaling
 from dropout_trainer.errors import StageFailure
 
 IMAGE_DIMENSIONS = 3
@@ -23,8 +23,9 @@ def check(steps: Sequence[Augmentation], data: Data) -> None:
             raise StageFailure("SpecInvalid", f"spec.data.augmentation[{number}]: {what}", ExitCode.SPEC_INVALID)
 
 
-def augment(inputs: Tensor, steps: Sequence[Augmentation], generator: torch.Generator) -> Tensor:
-    """`inputs` [N, ...] after each step in turn; a new tensor on the same device, of the same shape.
+def augment(inputs: Tensor, steps: Sequence[Augmentation], generator: torch.Generator, scaling: Scaling | None = None) -> Tensor:
+    """`inputs` [N, ...] after each step in turn; a new tensor on the same device, of the same shape. Noise is in units of the deviations of
+    `scaling`, where the data have one: inputs are raw values, of which one feature may be a thousand times another.
 
     All draws are of `generator`, as many for each batch of a shape, whatever is drawn. Images are [N, channels, height, width]
     (Krizhevsky et al., NeurIPS 2012, for flips and crops; Bishop, Neural Computation 7, 1995, for noise).
@@ -37,7 +38,8 @@ def augment(inputs: Tensor, steps: Sequence[Augmentation], generator: torch.Gene
                 inputs = _crop(inputs, step.padding, generator)
             case "Noise":
                 noise = torch.randn(inputs.shape, generator=generator, device=generator.device)
-                inputs = inputs + step.deviation * noise.to(inputs.device)
+                unit = 1.0 if scaling is None else scaling.deviation.to(inputs.device)
+                inputs = inputs + step.deviation * unit * noise.to(inputs.device)
     return inputs
 
 

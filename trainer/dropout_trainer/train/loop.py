@@ -88,8 +88,9 @@ class EpochResult:
 def fit(training: Training, clock: Callable[[], float] = time.monotonic) -> Iterator[EpochResult]:
     """Trains the model in place and yields the result of each epoch.
 
-    With early stopping the model holds the weights of its best epoch once the stream has ended. Raises StageFailure when a loss is not
-    finite, when the model answers another shape than [N, outputs], when its dropout is off, or when the spec does not fit the model.
+    Once the stream has ended the model has the last rates of its plan and, with early stopping, the weights of its best epoch. Raises
+    StageFailure when a loss is not finite, when the model answers another shape than [N, outputs], when its dropout is off, or when the
+    spec does not fit the model.
     """
     model, data, spec, plan, task = training.model, training.data, training.spec, training.plan, training.objective.task
     device, names = device_of(model), names_for(task, spec)
@@ -114,7 +115,7 @@ def fit(training: Training, clock: Callable[[], float] = time.monotonic) -> Iter
             plan.at(done / (spec.epochs * steps_per_epoch))
             rate.at(done)
             batch = data.train.take(rows)
-            inputs = augment(batch.inputs, training.augmentation, noise).to(device)
+            inputs = augment(batch.inputs, training.augmentation, noise, data.scaling).to(device)
             with step.forward():
                 answers = _proved_forward(forward, inputs, training) if number == 1 else forward(inputs)
                 loss = objective(answers, batch.targets.to(device))
@@ -138,6 +139,7 @@ def fit(training: Training, clock: Callable[[], float] = time.monotonic) -> Iter
 
     if best is not None:
         best.restore(model)
+    plan.at(1.0)  # however early it ended: an MC program has the rates that it was rehearsed with
     plan.check()
 
 

@@ -38,10 +38,11 @@ def _groups(model: nn.Module, spec: Optimizer) -> list[dict[str, object]]:
             number = next((at for at, group in enumerate(spec.groups) if fnmatchcase(name, group.match)), len(rates))
             members[number].append(parameter)
     if not any(members):
-        raise StageFailure("UserCode", "spec.model.factory: the model has no parameters to train", ExitCode.USER_CODE)
+        raise _nothing_to_train(model)
     for number, group in enumerate(spec.groups):
         if not members[number]:
-            raise _unmatched(f"optimizer.groups[{number}].match: '{group.match}' fits no parameter that is trained", model)
+            fits = f"'{group.match}' fits no parameter that is trained and in no group before it"
+            raise _unmatched(f"optimizer.groups[{number}].match: {fits}", model)
     rates.append((spec.learning_rate, spec.weight_decay))
     return [{"params": found, "lr": rate, "weight_decay": decay} for found, (rate, decay) in zip(members, rates, strict=True) if found]
 
@@ -61,6 +62,12 @@ def freeze(model: nn.Module, spec: TrainingSpec) -> list[nn.Module]:
             parameter.requires_grad_(False)
     norms = [module for module in model.modules() if isinstance(module, NORMS)]
     return [norm for norm in norms if list(norm.parameters()) and not any(parameter.requires_grad for parameter in norm.parameters())]
+
+
+def _nothing_to_train(model: nn.Module) -> StageFailure:
+    if list(model.parameters()):
+        return StageFailure("SpecInvalid", "spec.training.freeze: leaves no parameter to train; name fewer", ExitCode.SPEC_INVALID)
+    return StageFailure("UserCode", "spec.model.factory: the model has no parameters to train", ExitCode.USER_CODE)
 
 
 def _unmatched(what: str, model: nn.Module) -> StageFailure:

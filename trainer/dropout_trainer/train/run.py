@@ -86,8 +86,9 @@ def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainRep
         metrics = _test(training, tracking) | kept.metrics() | told
         tracking.metrics({name: value for name, value in metrics.items() if name.startswith(("test_", "cv_"))}, kept.epoch)
     _hand_over(training.model, facts, tracking)
-    at = telemetry.progress()
-    message = f"trained for {at.epoch} epochs, kept the weights of epoch {kept.epoch}"
+    at, before = telemetry.progress(), len(trials(spec.training.cross_validation, spec.seed))
+    after = f" after {before} trials" if before else ""
+    message = f"trained for {at.epoch - before * spec.training.epochs} epochs{after}, kept the weights of epoch {kept.epoch}"
     reported = dict(list(metrics.items())[:MAX_METRICS])
     return TrainReport(reason="Trained", message=message, epoch=at.epoch, epochs=at.epochs, metrics=reported)
 

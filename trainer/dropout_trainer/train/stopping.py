@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from dropout_api.metrics import smaller_is_better
+from dropout_api.names import ExitCode
 from dropout_api.training import EarlyStopping
+from dropout_trainer.errors import StageFailure
+
+UNDEFINED = (
+    "spec.training.earlyStopping.monitor: {} is not defined on the validation set, as an area under the ROC curve of one class alone; "
+    "give that set more rows or monitor val_loss"
+)
 
 
 class Snapshot:
@@ -36,8 +43,13 @@ class Best:
         return self._kept.epoch if self._kept else 0
 
     def offer(self, epoch: int, metrics: Mapping[str, float], model: nn.Module) -> bool:
-        """Whether this epoch is the best so far; if so, its weights are kept. `metrics` are those of `EpochResult`, by name."""
+        """Whether this epoch is the best so far; if so, its weights are kept. `metrics` are those of `EpochResult`, by name.
+
+        Raises StageFailure when the monitor is NaN, with which no epoch is better than another.
+        """
         value = metrics[self._rule.monitor] * self._sign
+        if math.isnan(value):
+            raise StageFailure("SpecInvalid", UNDEFINED.format(self._rule.monitor), ExitCode.SPEC_INVALID)
         if not value < self._value - self._rule.min_delta:
             return False
         self._value, self._kept = value, Snapshot(epoch, model)
@@ -48,6 +60,6 @@ class Best:
         return epoch - self.epoch >= self._rule.patience
 
     def restore(self, model: nn.Module) -> None:
-        """The weights of the best epoch; of the last one, when none had a value that compares."""
+        """The weights of the best epoch."""
         if self._kept:
             self._kept.restore(model)

@@ -24,7 +24,7 @@ class Telemetry:
 
     def __init__(self, attempt: int, epochs: int, tracking_healthy: Callable[[], bool] = lambda: True) -> None:
         self._healthy = tracking_healthy
-        self._seconds, self._before = 0.0, 0
+        self._seconds, self._before, self._skipped = 0.0, 0, 0
         self._sample = ProgressSample(attempt=attempt, epoch=0, epochs=epochs)
         self._server: ThreadingHTTPServer | None = None
         self._registry = CollectorRegistry()
@@ -58,7 +58,7 @@ class Telemetry:
         metrics, epochs = result.metrics(), self._sample.epochs
         self._seconds += result.seconds
         epoch = self._before + result.epoch
-        left = round(self._seconds / epoch * max(0, epochs - epoch))
+        left = round(self._seconds / (epoch - self._skipped) * max(0, epochs - epoch))
         self._sample = ProgressSample(attempt=self._sample.attempt, epoch=epoch, epochs=epochs, eta_seconds=left, metrics=metrics)
         self._epoch.set(epoch)
         for name, series in self._losses.items():
@@ -66,6 +66,7 @@ class Telemetry:
 
     def advance(self, epochs: int) -> None:
         """Counts from here: trainings that came before, as trials, took `epochs` or have ended early."""
+        self._skipped += epochs - self._sample.epoch
         self._before = epochs
 
     def progress(self) -> ProgressSample:

@@ -3,14 +3,17 @@
 Kohavi: A Study of Cross-Validation and Bootstrap for Accuracy Estimation and Model Selection, IJCAI 1995.
 """
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
+from dropout_api.names import ExitCode
 from dropout_api.training import CrossValidation
-from dropout_trainer.data import Data, Split
+from dropout_trainer.data import MIN_ROWS, Data, Split
+from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.seeds import derive, repeated
 
 
@@ -43,11 +46,14 @@ def data_of(trial: Trial, data: Data, folds: int) -> Data:
     """`data` with the trial's fold as validation set and the other folds as training set; the test set stays out of it.
 
     Folds are parts of training and validation rows together, in an order that the trial's seed decides, and differ in size by one row
-    at most.
+    at most. Raises StageFailure when a fold would have fewer than MIN_ROWS rows.
     """
     if trial.fold is None:
         return data
     whole = _joined(data.train, data.val)
+    if len(whole) < folds * MIN_ROWS:
+        wanted = f"training and validation set have {len(whole)} rows together, enough for {len(whole) // MIN_ROWS} folds"
+        raise StageFailure("SpecInvalid", f"spec.training.crossValidation.folds: is {folds}, but {wanted}", ExitCode.SPEC_INVALID)
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(derive(trial.seed)["split"]))
     parts = list(torch.tensor_split(order, folds))
     held_out = parts.pop(trial.fold)
@@ -55,12 +61,17 @@ def data_of(trial: Trial, data: Data, folds: int) -> Data:
 
 
 def summary(kept: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean and sample standard deviation over trials of each validation metric, as `cv_val_loss_mean` and `cv_val_loss_std`."""
+    """Mean and sample standard deviation over trials of each validation metric, as `cv_val_loss_mean` and `cv_val_loss_std`.
+
+    NaN of a metric that is not defined in every trial: a mean over some would hide that it is of fewer.
+    """
     result: dict[str, float] = {}
     for name in kept[0]:
         if name.startswith("val_"):
             values = [metrics[name] for metrics in kept]
-            result |= {f"cv_{name}_mean": statistics.fmean(values), f"cv_{name}_std": statistics.stdev(values)}
+            defined = all(map(math.isfinite, values))  # statistics.stdev raises AttributeError at NaN
+            told = (statistics.fmean(values), statistics.stdev(values)) if defined else (math.nan, math.nan)
+            result |= {f"cv_{name}_mean": told[0], f"cv_{name}_std": told[1]}
     return result
 
 

@@ -14,13 +14,20 @@ from dropout_trainer.errors import StageFailure
 OURS = Path(__file__).parents[1]
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 LIBRARIES = ("torch", "numpy", "sklearn")
+REMEDIES = {
+    "use_deterministic_algorithms": "set spec.determinism to WarnOnly or replace the operation",
+    "Expected more than 1 value per channel": "batch norm needs more than one row, so raise spec.training.batchSize",
+    "No working C++ compiler": "set spec.training.compile to false, or use an image with g++",
+    "could not create a primitive": "this processor has no such layer in that precision, so set spec.training.precision to Float32",
+}
+"""What to do about an error of torch, by a part of its text, where a field of the spec is to blame whoever wrote the model."""
 
 
 @contextmanager
 def user_code(what: str, factory: str) -> Iterator[None]:
     """Turns an exception of the user's code into a StageFailure; `what` says what was asked of it, as a field or a deed.
 
-    With a built-in `factory` there is no user's code, and an exception is a bug that passes unchanged.
+    With a built-in `factory` there is no user's code, and an exception is a bug that passes unchanged, but for those of REMEDIES.
     """
     try:
         yield
@@ -30,9 +37,8 @@ def user_code(what: str, factory: str) -> Iterator[None]:
         message = f"{what}: the GPU is out of memory; lower spec.training.batchSize ({_first_line(error)})"
         raise StageFailure("OutOfMemory", message, ExitCode.USER_CODE) from None
     except Exception as error:
-        if "use_deterministic_algorithms" in str(error):
-            message = f"{what}: {_first_line(error)}; set spec.determinism to WarnOnly or replace the operation"
-            raise StageFailure("SpecInvalid", message, ExitCode.SPEC_INVALID) from None
+        if remedy := next((remedy for text, remedy in REMEDIES.items() if text in str(error)), None):
+            raise StageFailure("SpecInvalid", f"{what}: {_first_line(error)}; {remedy}", ExitCode.SPEC_INVALID) from None
         if ":" not in factory:
             raise
         raise _failure(what, error) from None
