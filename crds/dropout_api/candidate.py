@@ -71,6 +71,11 @@ class PlanRow(Wire):
     warnings: list[str] = []
     """Why this place or rate is known to hurt."""
 
+    @property
+    def place(self) -> str:
+        """Names the row among those of a plan: a layer may have dropout of its own and more that was added to it."""
+        return self.layer if self.action is DropoutAction.SET else f"{self.layer}/{self.kind.value}"
+
 
 class Task(Wire):
     """What the model answers, and how its answers are judged."""

@@ -23,12 +23,17 @@ def render(plan: Sequence[PlanRow]) -> Table:
     return table
 
 
-def _warnings(plan: Sequence[PlanRow]) -> Text | None:
+def told_once(plan: Sequence[PlanRow]) -> list[str]:
+    """Each warning of a plan as a line, with the layers that it is about in front."""
     about: dict[str, dict[str, None]] = {}
     for row in plan:
         for warning in row.warnings:
             about.setdefault(warning, {})[row.layer] = None
-    lines = [_plain(f"{', '.join(layers)}: {warning}") for warning, layers in about.items()]
+    return [f"{', '.join(layers)}: {warning}" for warning, layers in about.items()]
+
+
+def _warnings(plan: Sequence[PlanRow]) -> Text | None:
+    lines = list(map(_plain, told_once(plan)))
     return Text("\n").join(lines) if lines else None
 
 

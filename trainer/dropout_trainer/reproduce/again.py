@@ -2,11 +2,8 @@
 
 import itertools
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from torch import Tensor
 
 from dropout_api.candidate import MANIFEST, Manifest
 from dropout_api.spec import TrainingJobSpec
@@ -17,17 +14,18 @@ from dropout_trainer.train.preparing import facts_of, prepare, training_on
 from dropout_trainer.train.run import rehearse_export, write_all
 from dropout_trainer.train.tracking import as_recorded
 from dropout_trainer.train.usercode import user_code
+from dropout_trainer.train.weights import Start
 
 log = logging.getLogger(__name__)
 
 
-def rehearse_training(spec: TrainingJobSpec, weights: Mapping[str, Tensor] | None = None, epochs: int | None = None) -> Facts:
-    """What the training of `spec` comes to, from `weights` where it starts from some. With `epochs` it stops after so many, and there are
+def rehearse_training(spec: TrainingJobSpec, start: Start | None = None, epochs: int | None = None) -> Facts:
+    """What the training of `spec` comes to, from `start` where it starts from weights. With `epochs` it stops after so many, and there are
     no files.
 
     Raises StageFailure as the training does.
     """
-    ground = prepare(spec, weights)
+    ground = prepare(spec, start)
     training = training_on(ground, ground.data, spec.seed)
     rehearse_export(training, spec)
     facts = facts_of(ground, training, None)

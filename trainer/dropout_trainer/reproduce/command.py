@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from dropout_api.names import ExitCode
 from dropout_api.task import RunRef
 from dropout_trainer.errors import StageFailure
@@ -15,7 +13,7 @@ from dropout_trainer.reproduce.again import rehearse_training
 from dropout_trainer.reproduce.compare import Comparison, Kind, Outcome, compare
 from dropout_trainer.reproduce.recorded import Recorded, read
 from dropout_trainer.train.facts import WEIGHTS_RUN
-from dropout_trainer.train.weights import read_weights
+from dropout_trainer.train.weights import Start, read_weights
 from dropout_trainer.verify.patience import configure
 from dropout_trainer.verify.target import connect
 from dropout_trainer.verify.terminal import complain, console, plain
@@ -45,7 +43,7 @@ def run(run_id: str, epochs: int | None, as_json: bool) -> int:
     return EXIT_CODES[found.outcome]
 
 
-def _weights(client: Any, recorded: Recorded) -> dict[str, Tensor] | None:
+def _weights(client: Any, recorded: Recorded) -> Start | None:
     """What the training started from, None when it drew its weights. Raises StageFailure."""
     wanted, run = recorded.spec.model.weights, recorded.facts.params.get(WEIGHTS_RUN)
     if wanted is None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from torch import nn
 
 from dropout_api.candidate import CandidateConfig, PlanRow, Task
-from dropout_api.dropout import DropoutAction
 from dropout_api.spec import TrainingJobSpec
 from dropout_api.verdict import CheckResult
 from dropout_trainer.data import DTYPES, Data
@@ -76,14 +75,9 @@ def _cell(value: object) -> object:
 def _plan_params(plan: Sequence[PlanRow]) -> dict[str, object]:
     """What a row says, but for its warnings, which decide no number."""
     return {
-        f"dropout.{_label(row)}.{name}": value
+        f"dropout.{row.place}.{name}": value
         for row in plan for name, value in _flat("", row.model_dump(mode="json", exclude={"layer", "warnings"})).items()
     }
-
-
-def _label(row: PlanRow) -> str:
-    """A layer may have dropout of its own and more that was added to it."""
-    return row.layer if row.action is DropoutAction.SET else f"{row.layer}/{row.kind.value}"
 
 
 def _flat(prefix: str, values: Mapping[str, object]) -> dict[str, object]:

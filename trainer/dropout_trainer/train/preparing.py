@@ -1,11 +1,10 @@
 """From a spec to everything that a training needs, in the one order that makes it repeatable."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dropout_api.candidate import PlanRow, Task
 from dropout_api.spec import TrainingJobSpec
@@ -20,7 +19,7 @@ from dropout_trainer.train.facts import Facts
 from dropout_trainer.train.loop import Training
 from dropout_trainer.train.objective import make_objective, make_task
 from dropout_trainer.train.seeds import derive, seed_everything, set_determinism
-from dropout_trainer.train.weights import load_weights
+from dropout_trainer.train.weights import Start, load_weights, require_same_meaning
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +32,11 @@ class Ground:
     data: Data
     task: Task
     device: torch.device
-    weights: Mapping[str, Tensor] | None = None
-    """To start from; None when they are drawn."""
+    start: Start | None = None
+    """Weights to start from; None when they are drawn."""
 
 
-def prepare(spec: TrainingJobSpec, weights: Mapping[str, Tensor] | None = None) -> Ground:
+def prepare(spec: TrainingJobSpec, start: Start | None = None) -> Ground:
     """Sets threads, determinism and seeds of this process, and reads the data. Raises StageFailure."""
     torch.set_num_threads(usable_threads(spec.resources_per_node))
     set_determinism(spec.determinism)
@@ -45,7 +44,7 @@ def prepare(spec: TrainingJobSpec, weights: Mapping[str, Tensor] | None = None) 
     seed_everything(seeds)
     data = build_data(spec.data, seeds["split"])
     check_augmentation(spec.data.augmentation, data)
-    return Ground(spec, data, make_task(data, spec.training.loss), pick_device(spec.resources_per_node), weights)
+    return Ground(spec, data, make_task(data, spec.training.loss), pick_device(spec.resources_per_node), start)
 
 
 def training_on(ground: Ground, data: Data, seed: int) -> Training:
@@ -53,9 +52,10 @@ def training_on(ground: Ground, data: Data, seed: int) -> Training:
     spec, seeds = ground.spec, derive(seed)
     seed_everything(seeds)
     model = build_model(spec.model, data, ground.task.outputs)
-    if ground.weights is not None and spec.model.weights is not None:
-        left = load_weights(model, dict(ground.weights), spec.model.weights.strict)
-        log.info("weights  %d tensors taken, %d drawn from the seed", len(ground.weights), len(left))
+    if ground.start is not None and spec.model.weights is not None:
+        require_same_meaning(ground.start, data)
+        left = load_weights(model, ground.start.tensors, spec.model.weights.strict)
+        log.info("weights  %d tensors taken, %d drawn from the seed", len(ground.start.tensors), len(left))
     model = model.to(ground.device)
     rows = plan_of(ground, model, data)
     objective = make_objective(ground.task, data, spec.training.loss)

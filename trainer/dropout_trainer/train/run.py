@@ -15,6 +15,7 @@ from dropout_api.names import METRICS_PORT, Metric, Tag
 from dropout_api.report import MAX_METRICS, TrainReport
 from dropout_api.spec import TrainingJobSpec
 from dropout_api.task import TrainTask
+from dropout_trainer.dropout.table import told_once
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate.gate import attest
 from dropout_trainer.gate.inputs import Call, Inputs
@@ -104,9 +105,9 @@ def rehearse_export(training: Training, spec: TrainingJobSpec) -> None:
 def _record(task: TrainTask, facts: Facts, training: Training, tracking: Tracking) -> None:
     """All that is known before the first epoch, to the log and to MLflow."""
     for row in facts.plan:
-        log.info("dropout  %s  %s  %s %g  by %s", row.layer, row.kind.value, row.action.value, row.rate, row.why)
-        for warning in row.warnings:
-            log.warning("dropout  %s: %s", row.layer, warning)
+        log.info("dropout  %s  %s  %s %g  by %s", row.place, row.kind.value, row.action.value, row.rate, row.why)
+    for warning in told_once(facts.plan):
+        log.warning("dropout  %s", warning)
     if task.spec.dropout.rate and not facts.plan:
         log.warning("spec.dropout.rate is set, but the model has no dropout layer")
     tracking.start()

@@ -153,8 +153,8 @@ def seed_tag(task: VerifyTask, config: CandidateConfig | None) -> str:
 
 
 def plan_tag(config: CandidateConfig | None) -> str:
-    """The dropout plan as JSON, layer to rate, with as many layers as a tag should hold; what is left out is counted."""
-    rates = {row.layer: row.rate for row in config.plan} if config else {}
+    """The dropout plan as JSON, place to rate, with as many places as a tag should hold; what is left out is counted."""
+    rates = {row.place: row.rate for row in config.plan} if config else {}
     text, kept = json.dumps(rates), list(rates)
     while len(text) > MAX_PLAN:
         kept = kept[: len(kept) // 2]
