@@ -119,6 +119,7 @@ class ExitCode(IntEnum):
     USER_CODE = 70
     NON_FINITE_LOSS = 71
     EXPORT_FAILED = 73
+    PREEMPTED = 75  # stopped by SIGTERM after a checkpoint was saved
     SPEC_INVALID = 78
 
 

@@ -14,7 +14,7 @@ from dropout_api.dropout import COMPILABLE, DropoutSpec
 from dropout_api.metrics import QualityBar
 from dropout_api.model import Wire
 from dropout_api.pod import PodTemplate, ResourceRequirements
-from dropout_api.training import TrainingSpec
+from dropout_api.training import Checkpoint, Restart, TrainingSpec
 
 # A built-in's name, or "package.module:callable".
 Factory = Annotated[
@@ -187,6 +187,8 @@ class JobSpec(Wire):
     export: ExportSpec = ExportSpec()
     gate: Annotated[list[QualityBar], Field(max_length=16)] = []
     """Quality bars on top of the eval-mode gate. The eval-mode gate itself cannot be switched off."""
+    checkpoint: Checkpoint | None = None
+    restart: Restart = Restart()
     suspend: bool = False
     """Stops the job's pod, or holds it back. After resuming, training starts over from the first epoch."""
     start_deadline_seconds: Seconds = 600
