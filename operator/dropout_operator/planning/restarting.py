@@ -110,7 +110,7 @@ def pause_after(cut_off: list[Attempt], uid: str) -> float:
     """
     soon = len(list(takewhile(_ended_soon, reversed(cut_off))))
     drawn = hashlib.sha256(f"{uid}/{cut_off[-1].number}".encode()).digest()[0] / 256
-    return min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(max(0, soon - 1), 10)) * (1 - JITTER * drawn)
+    return round(min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(max(0, soon - 1), 10)) * (1 - JITTER * drawn), 3)
 
 
 def _ended_soon(attempt: Attempt) -> bool:
