@@ -10,12 +10,14 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 
 def main() -> int:
+    import cold_start
     import fast_dropout
     import gate_cost
     import operator_load
+    import training_speed
 
     table = Table("figure", "measured", "bound", title="dropout-operator: benchmarks")
-    figures = [*fast_dropout.figures(), *gate_cost.figures(), *operator_load.figures()]
+    figures = [*cold_start.figures(), *fast_dropout.figures(), *training_speed.figures(), *gate_cost.figures(), *operator_load.figures()]
     for figure in figures:
         style = "" if figure.holds else "bold red"
         table.add_row(figure.name, figure.value, figure.bound, style=style)

@@ -30,7 +30,7 @@ from dropout_api.spec import (
     JobSpec,
 )
 from dropout_api.status import JobStatus
-from dropout_api.training import MORE_THAN_ONE, ONE_WARM_UP, ONE_WEIGHTING, QUANTILES
+from dropout_api.training import MORE_THAN_ONE, ONE_PLACE, ONE_WARM_UP, ONE_WEIGHTING, QUANTILES
 
 MAX_NAME = 52  # leaves room for "-<attempt>" and the pod's suffix within a label's 63 characters
 COLUMNS = (
@@ -91,7 +91,7 @@ def _root() -> Schema:
 
 def _spec() -> Schema:
     spec = structural(JobSpec)
-    spec["x-kubernetes-validations"] = [*_immutable(), *_immutable_template(), *_trained_or_from()]
+    spec["x-kubernetes-validations"] = [*_immutable(), *_immutable_template(), *_trained_or_from(), _beside_checkpoints()]
     properties = spec["properties"]
     properties["gate"]["items"]["x-kubernetes-validations"] = [
         _rule("has(self.min) || has(self.max)", "set min, max or both"),
@@ -107,6 +107,7 @@ def _spec() -> Schema:
         _rule("[has(self.uri), has(self.run), has(self.model)].filter(source, source).size() == 1", ONE_SOURCE),
         _rule("has(self.model) == (has(self.alias) != has(self.version)) && (has(self.model) || !has(self.alias))", ONE_VERSION),
     ]
+    properties["checkpoint"]["x-kubernetes-validations"] = [_rule("has(self.volumeClaim) != has(self.uri)", ONE_PLACE)]
     properties["training"]["x-kubernetes-validations"] = _training()
     properties["export"]["x-kubernetes-validations"] = [
         _rule("!has(self.alias) || self.alias != 'latest'", "'latest' is reserved by MLflow; choose another name", ".alias"),
@@ -162,6 +163,13 @@ def _trained_or_from() -> list[Schema]:
     plan = "!has(self.from) || !has(self.dropout.rate) && self.dropout.layers.size() == 0"
     compiled = f"!self.training.compile || self.dropout.layers.all(rule, rule.schedule.kind in {_list(COMPILABLE)})"
     return [*required, *unused, _message("dropout", plan, UNUSED), _message("dropout.layers: a schedule", compiled, COMPILED_AT_FEW_RATES)]
+
+
+def _beside_checkpoints() -> Schema:
+    place, mounts = names.CHECKPOINTS_PATH, "self.podTemplate.volumeMounts"
+    free = f"{mounts}.all(mount, mount.mountPath != '{place}' && !mount.mountPath.startsWith('{place}/'))"
+    unused = f"!has(self.checkpoint) || !has(self.checkpoint.volumeClaim) || !has({mounts})"
+    return _message("podTemplate.volumeMounts", f"{unused} || {free}", f"may not be at {place}, where spec.checkpoint.volumeClaim goes")
 
 
 def _immutable_template() -> list[Schema]:

@@ -42,6 +42,11 @@ class Env(StrEnum):
     VERIFYING_KEY = "DROPOUT_VERIFYING_KEY"  # file with the public keys or certificates that a signature may be checked with, PEM
 
 
+CHECKPOINTS_PATH = "/checkpoints"
+"""Where the training pod sees the volume of `spec.checkpoint.volumeClaim`."""
+OWN_VOLUMES = ("dropout-tmp", "dropout-shm", "dropout-checkpoints")
+"""Volumes that the platform itself adds to the training pod."""
+
 RESERVED_ENV_PREFIXES = ("DROPOUT_", "MLFLOW_")
 
 METRICS_PORT = 8080
@@ -119,6 +124,7 @@ class ExitCode(IntEnum):
     USER_CODE = 70
     NON_FINITE_LOSS = 71
     EXPORT_FAILED = 73
+    PREEMPTED = 75  # stopped by SIGTERM after a checkpoint was saved
     SPEC_INVALID = 78
 
 

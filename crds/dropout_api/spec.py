@@ -14,7 +14,7 @@ from dropout_api.dropout import COMPILABLE, DropoutSpec
 from dropout_api.metrics import QualityBar
 from dropout_api.model import Wire
 from dropout_api.pod import PodTemplate, ResourceRequirements
-from dropout_api.training import TrainingSpec
+from dropout_api.training import Checkpoint, Restart, TrainingSpec
 
 # A built-in's name, or "package.module:callable".
 Factory = Annotated[
@@ -187,8 +187,11 @@ class JobSpec(Wire):
     export: ExportSpec = ExportSpec()
     gate: Annotated[list[QualityBar], Field(max_length=16)] = []
     """Quality bars on top of the eval-mode gate. The eval-mode gate itself cannot be switched off."""
+    checkpoint: Checkpoint | None = None
+    restart: Restart = Restart()
     suspend: bool = False
-    """Stops the job's pod, or holds it back. After resuming, training starts over from the first epoch."""
+    """Stops the job's pod, or holds it back. After resuming, training goes on from its last checkpoint; without `checkpoint` it starts
+    over from the first epoch."""
     start_deadline_seconds: Seconds = 600
     """Seconds that a scheduled pod may take until its training runs. Waiting for a free node is not counted."""
     active_deadline_seconds: Seconds | None = None
@@ -228,7 +231,7 @@ COMPILED_AT_FEW_RATES = "does not go with training.compile when it is Linear or 
 REQUIRED_TO_TRAIN = ("model", "data")
 REQUIRED = "is required, unless spec.from names a run whose candidate is to be verified again"
 PT2_REQUIRED = "must hold PT2, which is what the gate judges and a version answers with"
-UNUSED_WITH_FROM = (*REQUIRED_TO_TRAIN, "image", "image_pull_policy", "active_deadline_seconds")
+UNUSED_WITH_FROM = (*REQUIRED_TO_TRAIN, "image", "image_pull_policy", "checkpoint", "active_deadline_seconds")
 """What says how to train, as far as its being set can be seen: a field with a default looks the same either way."""
 UNUSED = "does not go with spec.from: an existing candidate is verified again and nothing is trained"
 

@@ -44,6 +44,8 @@ class Attempt(Observed):
     """Name of the batch/v1 Job."""
     reason: str | None = None
     """Why it ended, when it did."""
+    disruption: str | None = None
+    """Kubernetes' own reason to end its pod, as EvictionByEvictionAPI; the restart after it does not count."""
     start_time: datetime | None = None
     """When its training process ran."""
     end_time: datetime | None = None

@@ -32,6 +32,8 @@ class TrainTask(Wire):
     attempt: Annotated[int, Field(ge=1)]
     run: RunRef
     spec: TrainingJobSpec
+    checkpoints: str | None = None
+    """URI of the folder for the job's checkpoints, the job's own; None when it keeps none."""
     image: str | None = None
     """Image of the training container, as the operator has set it."""
     weights: RunRef | None = None

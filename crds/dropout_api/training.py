@@ -139,3 +139,34 @@ class TrainingSpec(Wire):
     freeze: Annotated[list[Pattern], Field(max_length=64)] = []
     """Shell-style patterns over parameters that are not trained, as `features.*`; batch norms among their modules keep their statistics."""
     cross_validation: CrossValidation | None = None
+
+
+class Checkpoint(Wire):
+    """Where and how often a training saves all that it needs to go on as if nothing had happened. Exactly one place."""
+
+    every_epochs: Annotated[int, Field(ge=1, le=100_000)] = 1
+    every_steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Also within an epoch, after so many optimiser steps."""
+    keep: Annotated[int, Field(ge=1, le=100)] = 2
+    """The latest ones that stay; the best epoch's weights stay besides."""
+    volume_claim: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] | None = None
+    """A persistent volume claim of the job's namespace; several jobs may share one."""
+    uri: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    """A folder that fsspec can write from the training pod, as s3://bucket/checkpoints."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.volume_claim is None) == (self.uri is None):
+            raise ValueError(ONE_PLACE)
+        return self
+
+
+ONE_PLACE = "volumeClaim: set exactly one of volumeClaim and uri"
+
+
+class Restart(Wire):
+    """When a training that was cut off is begun again, from its last checkpoint or from the first epoch."""
+
+    max_restarts: Annotated[int, Field(ge=0, le=100)] = 3
+    """Restarts that count: after a kill, a lost pod, or a tracking server that went away. Those that Kubernetes itself asks for (eviction,
+    preemption, a drained or lost node) do not count; all attempts together end at ten times this number and ten."""

@@ -1,43 +1,129 @@
 """Why a pod failed or does not start, in words that say what to do. Pure."""
 
+import signal
+from dataclasses import dataclass
+from datetime import datetime
+
+from dropout_api.names import ExitCode
 from dropout_api.report import MAX_MESSAGE, StageError, parse
 from dropout_api.status import Failure
-from dropout_operator.world import JobView, PodView, Terminated
+from dropout_operator.world import Disruption, JobView, PodView, Terminated
 
-SIGNALS = {137: "SIGKILL", 139: "SIGSEGV", 134: "SIGABRT", 143: "SIGTERM", 130: "SIGINT"}
+SIGNALED = 128
+"""Above it an exit code is this plus a signal's number."""
 IMAGE_PROBLEMS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 START_PROBLEMS = (*IMAGE_PROBLEMS, "CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 STARTING = "the training pod is starting"
+BY_THE_NODE = ("Evicted", "Preempting", "NodeLost", "Shutdown", "Terminated")
+"""Reasons of a pod that its node has ended. Without a condition DisruptionTarget the pod itself may have caused it, as by a full volume."""
+MAY_PASS = {
+    ExitCode.TRACKING_UNAVAILABLE: ("TrackingUnavailable", "MLflow could not be reached"),
+    ExitCode.PREEMPTED: ("Preempted", "the training says that it was told to end and saved a checkpoint"),
+}
+"""Exit codes after which trying again may help. The reason is ours: what a pod calls its end must not decide whether a restart counts."""
+CREATE_AGAIN = "create the job again"
 
 
-def training_failure(job: JobView, pods: tuple[PodView, ...]) -> Failure:
-    """What ended a failed Job, from the pod that failed where there still is one."""
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended, and whether another one may end otherwise."""
+
+    reason: str
+    message: str
+    remedy: str = ""
+    """What to do where no attempt follows."""
+    passing: bool = False
+    """Whether trying again may help. A wrong spec, data or model fails the same way each time, and so does too little memory."""
+    disruption: str | None = None
+    """The reason where Kubernetes ended the pod itself, or someone deleted it."""
+    pod: PodView | None = None
+
+    def failure(self, limit: str = "") -> Failure:
+        """As the end of the job. `limit` says why no attempt follows although one could help."""
+        final = self.pod.terminated if self.pod else None
+        told = "; ".join(part for part in (self.message, limit, self.remedy) if part)
+        where = {"container": "train", "exit_code": final.exit_code} if final else {}
+        return Failure(reason=self.reason, message=told, pod=self.pod.name if self.pod else None, **where)
+
+
+def ending(job: JobView, pods: tuple[PodView, ...], seen: str | None) -> Ending:
+    """What ended a failed Job; `seen` is the reason of a disruption that its pod showed while it lived."""
     if job.reason == "DeadlineExceeded":
-        return Failure(reason="DeadlineExceeded", message="training took longer than spec.activeDeadlineSeconds; raise it or train less")
+        return Ending("DeadlineExceeded", "training took longer than spec.activeDeadlineSeconds", "raise it or train less")
     pod = next((pod for pod in pods if pod.phase == "Failed" or pod.terminated is not None), None)
+    found = disruption(job, pods) or _recorded(job, seen)
+    if found is not None:
+        return Ending(found.reason, found.message, CREATE_AGAIN, passing=True, disruption=found.reason, pod=pod)
     if pod is None:
-        return Failure(reason="PodLost", message=f"the training pod is gone and left no exit code ({job.reason}: {job.message}); "
-                                                 "it may have been deleted or its node lost; create the job again")
-    if pod.terminated is None:
-        return Failure(reason=pod.reason or "PodFailed", message=pod.message or job.message, pod=pod.name)
-    reason, message = _ending(pod, pod.terminated)
-    return Failure(reason=reason, message=message, pod=pod.name, container="train", exit_code=pod.terminated.exit_code)
+        message = f"the training pod is gone and left no exit code ({job.reason}: {job.message})"
+        return Ending("PodLost", message, f"it may have been deleted or its node lost; {CREATE_AGAIN}", passing=True)
+    if pod.reason in BY_THE_NODE or pod.terminated is None:  # the kubelet may also refuse a pod before it starts
+        said = pod.message or job.message or "the node ended the pod"
+        return Ending(pod.reason or "PodFailed", said, CREATE_AGAIN, passing=True, pod=pod)
+    return _process_ending(pod, pod.terminated)
 
 
-def _ending(pod: PodView, end: Terminated) -> tuple[str, str]:
-    if pod.reason in ("Evicted", "Preempting", "NodeLost", "Shutdown", "Terminated"):
-        return pod.reason, f"{pod.message or 'the node ended the pod'}; create the job again"
+def disruption(job: JobView, pods: tuple[PodView, ...]) -> Disruption | None:
+    """That Kubernetes, or someone who is not the Job controller, ends the training from outside; None where nothing shows it.
+
+    Only the pod that ended first counts: others are ended because of it. What came after its end did not cause it.
+    """
+    if job.deleting or job.suspended or job.reason == "DeadlineExceeded":
+        return None
+    over = [pod for pod in pods if pod.terminated is not None or pod.phase == "Failed"]
+    first = sorted(over, key=lambda pod: (finished(pod) is None, finished(pod) or pod.created))[:1]
+    for pod in first or pods:
+        if pod.disruption is not None and not _over_before(pod, pod.disruption.since):
+            said = pod.disruption.message or pod.message or pod.disruption.reason
+            return Disruption(pod.disruption.reason, f"Kubernetes ends the training pod {pod.name}: {said}", pod.disruption.since)
+        if pod.deleted is not None and not _over_before(pod, pod.deleted) and (first or not job.reason):
+            return Disruption("PodDeleted", f"someone has deleted the training pod {pod.name}", pod.deleted)
+    return None
+
+
+def _recorded(job: JobView, seen: str | None) -> Disruption | None:
+    """A disruption that is known although the pod is gone or does not show it."""
+    if seen is not None:
+        return Disruption(seen, "Kubernetes ended the training pod" if seen != "PodDeleted" else "someone has deleted the training pod")
+    if job.reason == "PodFailurePolicy":  # by `manifests.DISRUPTED`
+        return Disruption("DisruptionTarget", f"Kubernetes ended the training pod: {job.message}")
+    return None
+
+
+def finished(pod: PodView) -> datetime | None:
+    return pod.terminated.finished if pod.terminated else None
+
+
+def _over_before(pod: PodView, moment: datetime | None) -> bool:
+    end = finished(pod)
+    return end is not None and moment is not None and end < moment
+
+
+def _process_ending(pod: PodView, end: Terminated) -> Ending:
     if end.reason == "OOMKilled":
-        return "OOMKilled", "the container went over its memory limit; raise resourcesPerNode.limits.memory or lower training.batchSize"
+        remedy = "raise resourcesPerNode.limits.memory or lower training.batchSize"
+        return Ending("OOMKilled", "the container went over its memory limit", remedy, pod=pod)
     report = parse(StageError, end.message)
-    if report is not None and report.stage == "train":
-        return report.reason, report.message
-    logs = f"see `kubectl logs {pod.name}`"
-    signal = SIGNALS.get(end.exit_code)
-    if signal is not None:
-        return "Killed", f"the training process was ended by {signal}, from outside or by a crash; {logs} and the node's events"
+    report = report if report is not None and report.stage == "train" else None
+    if end.exit_code in MAY_PASS:
+        reason, message = MAY_PASS[ExitCode(end.exit_code)]
+        return Ending(reason, (report.message if report else "") or message, passing=True, pod=pod)
+    name, logs = _signal(end.exit_code), f"see `kubectl logs {pod.name}`"
+    if name is not None:
+        message = f"the training process was ended by {name}, from outside or by a crash"
+        return Ending("Killed", message, f"{logs} and the node's events", passing=True, pod=pod)
+    if report is not None:
+        return Ending(report.reason, report.message, pod=pod)
     last = end.message.strip()[-MAX_MESSAGE:]
-    return "Error", f"exit code {end.exit_code}; its last words: {last}" if last else f"exit code {end.exit_code}; {logs}"
+    return Ending("Error", f"exit code {end.exit_code}", f"its last words: {last}" if last else logs, pod=pod)
+
+
+def _signal(code: int) -> str | None:
+    """Name of the signal that a process's exit code tells of."""
+    try:
+        return signal.Signals(code - SIGNALED).name if code > SIGNALED else None
+    except ValueError:
+        return None
 
 
 def waiting_for(pod: PodView | None, job: JobView) -> tuple[str, str]:

@@ -5,7 +5,19 @@ The verify Job is built from the platform's settings alone; of the user's templa
 
 from typing import Any
 
-from dropout_api.names import API_VERSION, GROUP, KIND, METRICS_PATH, METRICS_PORT, METRICS_PORT_NAME, Env, Label, Stage, trainer_username
+from dropout_api.names import (
+    API_VERSION,
+    CHECKPOINTS_PATH,
+    GROUP,
+    KIND,
+    METRICS_PATH,
+    METRICS_PORT,
+    METRICS_PORT_NAME,
+    Env,
+    Label,
+    Stage,
+    trainer_username,
+)
 from dropout_api.pod import PodTemplate
 from dropout_api.spec import JobSpec, TrainingJobSpec
 from dropout_api.status import RunStatus
@@ -20,6 +32,13 @@ SAFE_CONTAINER = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 SAFE_POD = {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID, "seccompProfile": {"type": "RuntimeDefault"}}
+DISRUPTED = {"rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}
+"""Changes no Job's end, since a training pod is never tried again within its Job. It makes the Job controller record in the Job that
+the pod was disrupted, which the pod itself may be gone too soon to tell; and count a pod as failed only once its processes have ended."""
+GRACE_SECONDS = 30
+CHECKPOINT_GRACE_SECONDS = 60
+"""From SIGTERM to SIGKILL; writing a checkpoint is in it."""
+CHECKPOINTS_VOLUME = "dropout-checkpoints"
 SIGNING_MOUNT = "/signing"
 SIGNING_FILES = {Env.SIGNING_KEY: ("signing-key.pem", "key.pem"), Env.VERIFYING_KEY: ("verifying-key.pem", "verify.pem")}
 """For each variable the key in the Secret and the file that it becomes. `verify.pem` holds public keys or certificates."""
@@ -39,6 +58,14 @@ def verify_job_name(job: JobRef) -> str:
 def tracking_secret_name(job: JobRef) -> str:
     """Holds part of the UID, so that a job of the same name made later has a Secret of its own."""
     return f"{job.name}-{job.uid[:8]}-tracking"
+
+
+def checkpoints(job: JobRef, spec: JobSpec) -> str | None:
+    """URI of the folder for a job's checkpoints. The UID keeps apart jobs that share a place, and those of one name made later."""
+    if spec.checkpoint is None:
+        return None
+    place = f"file://{CHECKPOINTS_PATH}" if spec.checkpoint.uri is None else spec.checkpoint.uri.rstrip("/")
+    return f"{place}/{job.uid}"
 
 
 def labels(job: JobRef, stage: Stage, attempt: int) -> dict[str, str]:
@@ -75,7 +102,7 @@ def train_job(
     wanted = TrainingJobSpec.model_validate(spec.to_wire())
     image = spec.image or settings.trainer_image
     own = RunRef(id=run.id, experiment_id=run.experiment_id)
-    task = TrainTask(job=job, attempt=attempt, run=own, spec=wanted, image=image, weights=weights)
+    task = TrainTask(job=job, attempt=attempt, run=own, spec=wanted, checkpoints=checkpoints(job, spec), image=image, weights=weights)
     template, marks = spec.pod_template, labels(job, Stage.TRAIN, attempt)
     environment = [variable.to_wire() for variable in template.env]
     environment += _environment(task.to_json(), settings, tracking_secret_name(job) if settings.mlflow_auth else None)
@@ -83,19 +110,22 @@ def train_job(
         "name": Stage.TRAIN, "image": image,
         "imagePullPolicy": spec.image_pull_policy or settings.image_pull_policy, "command": ["dropout", "train"], "env": environment,
         "ports": [{"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT}],
-        "resources": _resources(spec, settings), "volumeMounts": _mounts(template), **_ending(),
+        "resources": _resources(spec, settings), "volumeMounts": _mounts(spec), **_ending(),
     }
     pod = {
         "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False, "securityContext": SAFE_POD,
-        "containers": [container], "volumes": _volumes(template), "terminationGracePeriodSeconds": 30, **_scheduling(template),
+        "containers": [container], "volumes": _volumes(spec), **_scheduling(template),
+        "terminationGracePeriodSeconds": CHECKPOINT_GRACE_SECONDS if spec.checkpoint else GRACE_SECONDS,
         "imagePullSecrets": [{"name": name} for name in spec.image_pull_secrets],
     }
+    if spec.checkpoint and spec.checkpoint.volume_claim:  # a volume of many checkpoints need not change hands at each attempt
+        pod["securityContext"] = SAFE_POD | {"fsGroupChangePolicy": "OnRootMismatch"}
     if template.service_account_name:
         pod["serviceAccountName"] = template.service_account_name
     scrape = {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT), "prometheus.io/path": METRICS_PATH}
     result = _job(train_job_name(job, attempt), job.namespace, marks, pod, {**scrape, **template.annotations}, template.labels)
     result["metadata"]["ownerReferences"] = [owner(job)]
-    result["spec"]["backoffLimit"] = 0
+    result["spec"] |= {"backoffLimit": 0, "podFailurePolicy": DISRUPTED}
     if deadline is not None:
         result["spec"]["activeDeadlineSeconds"] = deadline
     return result
@@ -163,19 +193,25 @@ def _resources(spec: JobSpec, settings: Settings) -> Object:
     return {"requests": defaults | own.get("requests", {}), "limits": limits}
 
 
-def _mounts(template: PodTemplate) -> list[Object]:
+def _mounts(spec: JobSpec) -> list[Object]:
+    template = spec.pod_template
     mounts = [mount.to_wire() for mount in template.volume_mounts]
     mounts.append({"name": "dropout-tmp", "mountPath": "/tmp"})  # noqa: S108 - the pod's own scratch volume
     if template.shared_memory is not None:
         mounts.append({"name": "dropout-shm", "mountPath": "/dev/shm"})  # noqa: S108
+    if spec.checkpoint and spec.checkpoint.volume_claim:
+        mounts.append({"name": CHECKPOINTS_VOLUME, "mountPath": CHECKPOINTS_PATH})
     return mounts
 
 
-def _volumes(template: PodTemplate) -> list[Object]:
+def _volumes(spec: JobSpec) -> list[Object]:
+    template = spec.pod_template
     volumes = [volume.to_wire() for volume in template.volumes]
     volumes.append({"name": "dropout-tmp", "emptyDir": {}})
     if template.shared_memory is not None:
         volumes.append({"name": "dropout-shm", "emptyDir": {"medium": "Memory", "sizeLimit": template.shared_memory}})
+    if spec.checkpoint and spec.checkpoint.volume_claim:
+        volumes.append({"name": CHECKPOINTS_VOLUME, "persistentVolumeClaim": {"claimName": spec.checkpoint.volume_claim}})
     return volumes
 
 

@@ -51,9 +51,10 @@ class Observer:
         return (*children, JobView.parse(raw)) if raw else children
 
     async def _pods(self, job: TrainingJob, children: tuple[JobView, ...]) -> tuple[PodView, ...]:
-        trained = statuses.holds(job.status, Condition.TRAINED)
+        trained, attempts = statuses.holds(job.status, Condition.TRAINED), job.status.attempts
+        over = not trained and bool(attempts) and attempts[-1].end_time is not None  # its pods may outlive its Job
         stage, namespace = (Stage.VERIFY, self._settings.namespace) if trained else (Stage.TRAIN, job.ref.namespace)
-        if not any(child.stage == stage for child in children):
+        if not over and not any(child.stage == stage for child in children):
             return ()
         selector = f"{Label.UID}={job.ref.uid},{Label.STAGE}={stage}"
         return tuple([PodView.parse(raw) async for raw in self._kube.list(core_path(namespace, "pods"), labelSelector=selector)])

@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -72,21 +72,21 @@ class JobView:
     complete: bool
     failed: bool
     reason: str
-    """Of the Failed condition, as BackoffLimitExceeded or DeadlineExceeded."""
+    """Why it failed or, while its pods still end, will have: BackoffLimitExceeded, DeadlineExceeded or PodFailurePolicy."""
     message: str
 
     @classmethod
     def parse(cls, raw: Object) -> "JobView":
         meta, conditions = raw["metadata"], raw.get("status", {}).get("conditions", [])
         true = {condition["type"]: condition for condition in conditions if condition["status"] == "True"}
-        failed = true.get("Failed", {})
+        failed = true.get("Failed") or true.get("FailureTarget", {})
         created = parse_time(meta["creationTimestamp"])
         assert created is not None
         return cls(
             namespace=meta["namespace"], name=meta["name"], uid=meta["uid"], owner_uid=controller_uid(meta),
             stage=meta.get("labels", {}).get(Label.STAGE, ""),
             created=created, deleting="deletionTimestamp" in meta, suspended=bool(raw.get("spec", {}).get("suspend")),
-            complete="Complete" in true, failed=bool(failed), reason=failed.get("reason", ""), message=failed.get("message", ""),
+            complete="Complete" in true, failed="Failed" in true, reason=failed.get("reason", ""), message=failed.get("message", ""),
         )
 
     @property
@@ -103,6 +103,16 @@ class Terminated:
 
 
 @dataclass(frozen=True)
+class Disruption:
+    """That a pod is ended for a reason outside of it."""
+
+    reason: str
+    """Of the condition DisruptionTarget, as EvictionByEvictionAPI, or PodDeleted."""
+    message: str
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
 class PodView:
     """A pod of one of our Jobs, and its one container."""
 
@@ -110,6 +120,10 @@ class PodView:
     name: str
     owner_uid: str | None
     created: datetime
+    deleted: datetime | None
+    """When its deletion was asked for; it stays until its processes have ended."""
+    disruption: Disruption | None
+    """Its condition DisruptionTarget, which schedulers, evictions and kubelets set."""
     phase: str
     reason: str
     """Of the pod itself, as Evicted."""
@@ -137,8 +151,9 @@ class PodView:
         created = parse_time(meta["creationTimestamp"])
         assert created is not None
         return cls(
-            namespace=meta["namespace"], name=meta["name"], owner_uid=controller_uid(meta), created=created,
-            phase=status.get("phase", "Pending"), reason=status.get("reason", ""), message=status.get("message", ""),
+            namespace=meta["namespace"], name=meta["name"], owner_uid=controller_uid(meta), created=created, deleted=_deleted(meta),
+            disruption=_disruption(status), phase=status.get("phase", "Pending"), reason=status.get("reason", ""),
+            message=status.get("message", ""),
             ip=status.get("podIP"), host_network=bool(spec.get("hostNetwork")),
             scheduled=parse_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
             unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
@@ -146,6 +161,18 @@ class PodView:
             waiting_reason=waiting.get("reason", ""), waiting_message=waiting.get("message", ""),
             terminated=_terminated(state.get("terminated")), image_id=container.get("imageID", ""), devices=_devices(spec),
         )
+
+
+def _deleted(meta: Object) -> datetime | None:
+    end = parse_time(meta.get("deletionTimestamp"))  # when the grace period is over
+    return end and end - timedelta(seconds=meta.get("deletionGracePeriodSeconds") or 0)
+
+
+def _disruption(status: Object) -> Disruption | None:
+    found: Object = next((item for item in status.get("conditions", []) if item["type"] == "DisruptionTarget"), {})
+    if found.get("status") != "True":
+        return None
+    return Disruption(found.get("reason") or "DisruptionTarget", found.get("message", ""), parse_time(found.get("lastTransitionTime")))
 
 
 def controller_uid(meta: Object) -> str | None:
@@ -224,6 +251,10 @@ class World:
         """Newest first. Of its own namespace alone: an owner reference across namespaces proves nothing."""
         mine = (pod for pod in self.pods if pod.owner_uid == child.uid and pod.namespace == child.namespace)
         return tuple(sorted(mine, key=lambda pod: pod.created, reverse=True))
+
+    def lingering(self) -> tuple[PodView, ...]:
+        """Training pods that have not ended, also those whose Job is gone already: whoever deletes a Job may leave its pods."""
+        return tuple(pod for pod in self.pods if pod.namespace == self.job.ref.namespace and pod.phase not in ("Succeeded", "Failed"))
 
     def training(self) -> tuple[JobView, ...]:
         return tuple(child for child in self.children if child.stage == Stage.TRAIN and child.owner_uid == self.job.ref.uid)

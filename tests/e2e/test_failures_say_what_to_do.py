@@ -41,7 +41,11 @@ def with_code(name: str, namespace: str, body: str) -> TrainingJob:
 
 
 def test_a_killed_training_process(namespace: str, mlflow: ClusterMlflow) -> None:
-    job = cluster.apply_sample("digits-cnn", namespace, lambda job: job["spec"]["training"].update(epochs=2000))
+    def change(job: Object) -> None:
+        job["spec"]["training"]["epochs"] = 2000
+        job["spec"]["restart"] = {"maxRestarts": 0}
+
+    job = cluster.apply_sample("digits-cnn", namespace, change)
     job.reaches("Running")
     pod = job.train_pod()
     assert pod is not None

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 from dropout_api.builtins.arguments import Arguments
 from dropout_api.builtins.data import SeriesArguments, TableArguments
 from dropout_api.metrics import CLASSIFICATION, GAP, OF_TASK, MetricName, QualityBar, TaskKind, smaller_is_better
+from dropout_api.names import CHECKPOINTS_PATH, OWN_VOLUMES
 from dropout_api.problems.problem import Problem
 from dropout_api.problems.shape import Path
 from dropout_api.spec import JobSpec
@@ -176,8 +178,11 @@ def _mounts(known: Known) -> Iterator[Problem]:
         return
     volumes = [volume.name for volume in template.volumes]
     for number, name in enumerate(volumes):
+        if name in OWN_VOLUMES:
+            yield Problem(f"{path}.volumes[{number}].name", f"'{name}' is a volume of the platform's; use another name")
         if name in volumes[:number]:
             yield Problem(f"{path}.volumes[{number}].name", f"there are two volumes '{name}'; give each a name of its own")
+    checkpoints = known.spec.checkpoint.volume_claim if known.spec.checkpoint else None
     places = [mount.mount_path for mount in template.volume_mounts]
     for number, mount in enumerate(template.volume_mounts):
         if mount.name not in volumes:
@@ -187,6 +192,9 @@ def _mounts(known: Known) -> Iterator[Problem]:
             yield Problem(f"{path}.volumeMounts[{number}].mountPath", f"two volumes cannot both be at {mount.mount_path}")
         if mount.mount_path.rstrip("/") == "/tmp" or (template.shared_memory and mount.mount_path.rstrip("/") == "/dev/shm"):  # noqa: S108
             yield Problem(f"{path}.volumeMounts[{number}].mountPath", f"{mount.mount_path} is the platform's; use another place")
+        if checkpoints is not None and PurePosixPath(mount.mount_path).is_relative_to(CHECKPOINTS_PATH):
+            message = f"{CHECKPOINTS_PATH} is where spec.checkpoint.volumeClaim goes; use another place"
+            yield Problem(f"{path}.volumeMounts[{number}].mountPath", message)
 
 
 def _targets(kind: TaskKind) -> str:

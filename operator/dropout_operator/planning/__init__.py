@@ -11,6 +11,7 @@ from dropout_operator import statuses
 from dropout_operator.actions import DeleteTrainingJob, EnsureRun
 from dropout_operator.planning.attempts import begin, suspend
 from dropout_operator.planning.common import RETRY_SECONDS, Plan, close, event, fail, stop, wait_for_tracking, write
+from dropout_operator.planning.restarting import hold
 from dropout_operator.planning.reusing import reuse
 from dropout_operator.planning.training import train
 from dropout_operator.planning.verifying import verify
@@ -39,7 +40,7 @@ def plan(world: World) -> Plan:
     if job.spec.suspend:
         return suspend(world)
     begins = not status.attempts or status.attempts[-1].end_time is not None
-    if begins and (first := look_up(world)):
+    if begins and (first := hold(world) or look_up(world)):
         return first
     if world.run is None:
         return wait_for_tracking(world) if world.tracking_problem else Plan((EnsureRun(experiment_name(job.ref, job.spec)),))

@@ -9,21 +9,36 @@ from dropout_operator.planning.weights import weights_of
 from dropout_operator.statuses import update, with_attempt, with_condition
 from dropout_operator.world import World
 
+SUSPENDED = "Suspended"
+"""Why an attempt ended that its user has suspended."""
+
 
 def begin(world: World) -> Plan:
-    """A new attempt, once nothing of the one before is left."""
+    """A new attempt; nothing of the one before is left."""
     job, run = world.job, world.run
     assert run is not None
-    if world.training():  # whoever was to delete it may have been cut off before
-        return Plan(_give_up(world), LOOK_AGAIN_SECONDS)
     number = len(job.status.attempts) + 1
     began = job.status.start_time or world.now
-    status = update(with_run(world, run), phase=Phase.STARTING, message=diagnosis.STARTING, start_time=began)
-    status = statuses.begin_attempt(status, number, manifests.train_job_name(job.ref, number))
+    status = statuses.begin_attempt(with_run(world, run), number, manifests.train_job_name(job.ref, number))
+    status = update(status, phase=Phase.STARTING, message=of_attempt(status, diagnosis.STARTING), start_time=began)
     told = event(world, "RunCreated", f"MLflow run {run.id}")
     if number > 1:
-        told = event(world, "Restarted", f"attempt {number}: training starts over from the first epoch")
+        told = event(world, "Restarted", f"{of_attempt(status, 'training')} {_beginning(world, 'goes on', 'starts over')}")
     return Plan((*write(world, status, told), *start(world, status)), LOOK_AGAIN_SECONDS)
+
+
+def of_attempt(status: JobStatus, message: str) -> str:
+    """`message`, with the latest attempt's number and the reason for it where it is not the first."""
+    if len(status.attempts) < 2:
+        return message
+    before, last = status.attempts[-2:]
+    return f"attempt {last.number}, after {before.reason}: {message}"
+
+
+def _beginning(world: World, resumed: str, anew: str) -> str:
+    """Where an attempt that is not the first begins."""
+    assert world.job.spec is not None
+    return f"{resumed} from its last checkpoint" if world.job.spec.checkpoint else f"{anew} from the first epoch"
 
 
 def with_run(world: World, run: RunStatus) -> JobStatus:
@@ -59,17 +74,17 @@ def remaining_seconds(world: World) -> int | None:
 
 
 def suspend(world: World) -> Plan:
-    """No pod runs; whatever the attempt had reached is given up."""
-    status = world.job.status
-    new = update(status, phase=Phase.SUSPENDED, message="suspended; set spec.suspend to false to start over from the first epoch")
+    """No pod runs; what the attempt had reached since its last checkpoint is given up."""
+    status, then = world.job.status, _beginning(world, "go on", "start over")
+    new = update(status, phase=Phase.SUSPENDED, message=f"suspended; set spec.suspend to false to {then}")
     if status.attempts and status.attempts[-1].end_time is None:
-        new = with_attempt(new, reason="Suspended", end_time=world.now)
+        new = with_attempt(new, reason=SUSPENDED, end_time=world.now)
     written = write(world, new, event(world, "Suspended", "no training pod runs"))
-    stop = _give_up(world)
+    stop = give_up(world)
     mark = (MarkRun(status.run.id, "SCHEDULED"),) if written and status.run else ()
     return Plan((*written, *stop, *mark), LOOK_AGAIN_SECONDS if stop else None)
 
 
-def _give_up(world: World) -> tuple[Action, ...]:
+def give_up(world: World) -> tuple[Action, ...]:
     """Deletes the Jobs of attempts that are over, whether they still run or not."""
     return tuple(DeleteJob(child.namespace, child.name, child.uid) for child in world.training() if not child.deleting)

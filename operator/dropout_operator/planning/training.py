@@ -6,7 +6,8 @@ from dropout_api.names import Condition
 from dropout_api.status import Failure, JobStatus, Phase, Progress
 from dropout_operator import diagnosis, statuses
 from dropout_operator.actions import EmitEvent, MarkRun
-from dropout_operator.planning.attempts import start
+from dropout_operator.planning import restarting
+from dropout_operator.planning.attempts import of_attempt, start
 from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, event, fail, write
 from dropout_operator.planning.verifying import trained
 from dropout_operator.planning.weights import look_up
@@ -32,12 +33,15 @@ def train(world: World) -> Plan:
     if job.complete:
         return trained(world, job)
     if job.failed:
-        return fail(world, diagnosis.training_failure(job, world.pods_of(job)), job)
+        return restarting.ended(world, job)
     return _under_way(world, job)
 
 
 def _under_way(world: World, job: JobView) -> Plan:
-    pod = next(iter(world.pods_of(job)), None)
+    pods = world.pods_of(job)
+    if (cause := diagnosis.disruption(job, pods)) is not None:
+        return restarting.interrupted(world, job, cause)
+    pod = next(iter(pods), None)
     if pod is not None and pod.started is not None:
         return _running(world, pod)
     if pod is None and not job.suspended and world.now - job.created < NO_POD_YET:
@@ -47,7 +51,8 @@ def _under_way(world: World, job: JobView) -> Plan:
     if not queued and _late(world, job, pod):
         late = f"not started within spec.startDeadlineSeconds: {message}"
         return fail(world, Failure(reason=reason, message=late, pod=pod.name if pod else None), job)
-    status = update(world.job.status, phase=Phase.QUEUED if queued else Phase.STARTING, message=message)
+    status = update(world.job.status, phase=Phase.QUEUED if queued else Phase.STARTING, message=of_attempt(world.job.status, message))
+    status = status if pod is None else with_attempt(status, disruption=None)
     told: tuple[EmitEvent, ...] = ()
     if queued:
         told = (event(world, "Queued", message),)
@@ -65,10 +70,11 @@ def _late(world: World, job: JobView, pod: PodView | None) -> bool:
 def _running(world: World, pod: PodView) -> Plan:
     status = world.job.status
     begins = status.phase is not Phase.RUNNING
+    spared = status.attempts[-1].disruption is not None  # Kubernetes took it back
     new = update(status, phase=Phase.RUNNING, devices=pod.devices, image_id=pod.image_id or None)
-    new = with_attempt(new, start_time=pod.started)
-    if begins:
-        new = update(new, message="training")
+    new = with_attempt(new, start_time=pod.started, disruption=None)
+    if begins or spared:
+        new = update(new, message=of_attempt(status, "training"))
     told = (event(world, "TrainingStarted", f"pod {pod.name} runs {pod.image_id or 'its image'}"),) if begins else ()
     mark = (MarkRun(world.run.id, "RUNNING"),) if begins and world.run else ()
     return Plan((*write(world, _with_progress(world, new), *told), *mark), world.settings.poll_seconds)

@@ -17,7 +17,8 @@ def trained(world: World, job: JobView) -> Plan:
     pod = next((pod for pod in world.pods_of(job) if pod.terminated is not None), None)
     final = pod.terminated if pod else None
     began = (pod.started if pod else None) or status.attempts[-1].start_time
-    status = with_attempt(status, reason="Completed", end_time=final.finished if final and final.finished else world.now, start_time=began)
+    over = final.finished if final and final.finished else world.now
+    status = with_attempt(status, reason="Completed", disruption=None, end_time=over, start_time=began)
     if pod is not None:
         status = update(status, devices=pod.devices, image_id=pod.image_id or status.image_id)
     report = parse(TrainReport, final.message) if final else None

@@ -29,7 +29,7 @@ from dropout_operator.actions import (
 )
 from dropout_operator.planning import plan
 from dropout_operator.settings import Settings
-from dropout_operator.world import JobView, PodView, SourceRun, Terminated, TrainingJob, World
+from dropout_operator.world import Disruption, JobView, PodView, SourceRun, Terminated, TrainingJob, World
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 REF = JobRef(cluster="cluster-uid", namespace="team", name="digits", uid="11111111-2222-3333-4444-555555555555")
@@ -122,7 +122,8 @@ def _job(namespace: str, name: str, owner: str | None, stage: str) -> JobView:
 def pod(child: JobView, **changes: Any) -> PodView:
     """A pod of a Job, by default scheduled and not yet running."""
     waiting = PodView(
-        namespace=child.namespace, name=f"{child.name}-x", owner_uid=child.uid, created=NOW, phase="Pending", reason="", message="",
+        namespace=child.namespace, name=f"{child.name}-x", owner_uid=child.uid, created=NOW, deleted=None, disruption=None,
+        phase="Pending", reason="", message="",
         ip=None, host_network=False, scheduled=NOW, unschedulable=None, started=None,
         waiting_reason="ContainerCreating", waiting_message="", terminated=None, image_id="", devices={},
     )
@@ -137,6 +138,9 @@ def ended_pod(child: JobView, exit_code: int = 0, message: str = "", reason: str
     end = Terminated(exit_code=exit_code, reason=reason or ("Completed" if exit_code == 0 else "Error"), message=message, finished=NOW)
     phase = "Succeeded" if exit_code == 0 else "Failed"
     return running_pod(child, **{"phase": phase, "terminated": end, **changes})
+
+
+EVICTED = Disruption("EvictionByEvictionAPI", "Eviction API: evicting", NOW)
 
 
 def world(state: JobStatus | None = None, *children: JobView, pods: tuple[PodView, ...] = (), **changes: Any) -> World:
@@ -269,9 +273,28 @@ class Simulation:
     def pod_ends(self, stage: Stage = Stage.TRAIN, exit_code: int = 0, message: str = "") -> None:
         for child in self.live(stage):
             if child.uid in self.pods and not child.deleting:
-                self.pods[child.uid] = ended_pod(child, exit_code, message, created=self.now)
-                ended = {"complete": True} if exit_code == 0 else {"failed": True, "reason": "BackoffLimitExceeded"}
+                before = self.pods[child.uid]
+                ending = Terminated(exit_code, "Error" if exit_code else "Completed", message, self.now)
+                phase = "Failed" if exit_code else "Succeeded"
+                self.pods[child.uid] = replace(before, phase=phase, started=before.started or self.now, terminated=ending)
+                why = "PodFailurePolicy" if before.disruption else "BackoffLimitExceeded"
+                ended = {"complete": True} if exit_code == 0 else {"failed": True, "reason": why}
                 self.jobs[child.namespace, child.name] = replace(child, **ended)
+
+    def pod_is_evicted(self) -> None:
+        """As the Eviction API does: a condition, and a deletion that the training may see through to its end."""
+        for uid, seen in self.pods.items():
+            if seen.terminated is None and seen.namespace == REF.namespace:
+                self.pods[uid] = replace(seen, deleted=self.now, disruption=replace(EVICTED, since=self.now))
+
+    def pod_is_deleted(self) -> None:
+        for uid, seen in self.pods.items():
+            if seen.terminated is None and seen.namespace == REF.namespace:
+                self.pods[uid] = replace(seen, deleted=self.now)
+
+    def eviction_is_taken_back(self) -> None:
+        for uid, seen in self.pods.items():
+            self.pods[uid] = replace(seen, disruption=None)
 
     def garbage_is_collected(self) -> None:
         for place, child in list(self.jobs.items()):

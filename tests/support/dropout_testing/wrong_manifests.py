@@ -16,12 +16,17 @@ def weights(**fields: Any) -> Changes:
     return {"model": {"factory": "mlp", "weights": fields}}
 
 
+def mounted(place: str) -> Changes:
+    return template(volumes=[{"name": "a", "emptyDir": {}}], volumeMounts=[{"name": "a", "mountPath": place}])
+
+
 BREAKS: dict[str, list[Changes]] = {
     "spec.model is required": [{"model": None}], "spec.data is required": [{"data": None}],
     "spec.model does not go with": [{"from": {"run": RUN}, "data": None}],
     "spec.data does not go with": [{"from": {"run": RUN}, "model": None}],
     "spec.image does not go with": [{**AGAIN, "image": "a:1"}],
     "spec.imagePullPolicy does not go with": [{**AGAIN, "imagePullPolicy": "Always"}],
+    "spec.checkpoint does not go with": [{**AGAIN, "checkpoint": {"volumeClaim": "a"}}],
     "spec.activeDeadlineSeconds does not go with": [{**AGAIN, "activeDeadlineSeconds": 9}],
     "spec.dropout does not go with": [{**AGAIN, "dropout": {"rate": 0.1}}, {**AGAIN, "dropout": {"layers": [{"rate": 0.1}]}}],
     "spec.dropout.layers: a schedule": [
@@ -41,6 +46,9 @@ BREAKS: dict[str, list[Changes]] = {
     "weights: give them or classWeights": [{"training": {"loss": {"weights": [1, 2], "classWeights": "Balanced"}}}],
     "folds: give 2 or more": [{"training": {"crossValidation": {}}}, {"training": {"crossValidation": {"folds": 1, "repeats": 2}}}],
     "'latest' is reserved": [{"export": {"alias": "latest"}}], "must hold PT2": [{"export": {"formats": ["ONNX"]}}],
+    "set exactly one of volumeClaim and uri": [{"checkpoint": {}}, {"checkpoint": {"volumeClaim": "a", "uri": "s3://b/c"}}],
+    "may not be at /checkpoints": [{"checkpoint": {"volumeClaim": "a"}, **mounted("/checkpoints")},
+                                   {"checkpoint": {"volumeClaim": "a"}, **mounted("/checkpoints/mine")}],
     "names that start with": [template(env=[{"name": "DROPOUT_TASK"}]), template(env=[{"name": "A"}, {"name": "MLFLOW_X"}])],
     "set exactly one of persistentVolumeClaim": [
         template(volumes=[{"name": "a"}]), template(volumes=[{"name": "a", "emptyDir": {}, "configMap": {"name": "b"}}])],
@@ -61,7 +69,8 @@ FINE: list[Changes] = [
     {}, AGAIN, {"training": None}, {"dropout": {"rate": 0}}, {"training": {"epochs": 1e1}}, {"gate": None}, weights(uri="a"),
     weights(model="a", version=3), {"dropout": {"layers": [{"action": "Wrap", "kind": "DropConnect", "rate": 0.1}]}},
     {"training": {"crossValidation": {"repeats": 2}}}, {"resourcesPerNode": {"limits": {"cpu": 1, "memory": "1Gi"}}},
-    {"training": {"optimizer": {"learningRate": 1}}},
+    {"training": {"optimizer": {"learningRate": 1}}}, {"checkpoint": {"volumeClaim": "a"}}, {"checkpoint": {"uri": "s3://a/b"}},
+    {"checkpoint": {"uri": "/checkpoints"}, **mounted("/checkpoints")}, {"checkpoint": {"volumeClaim": "a"}, **mounted("/checkpointed")},
     template(labels={"a": None}), {"model": {"factory": "a:b", "args": {"x": None, "y": [1.0]}}},
 ]
 """What every judge must take."""

@@ -69,6 +69,10 @@ def test_ten_different_mistakes_in_one_manifest() -> None:
     ({"model": {"factory": "mpl"}}, ["spec.model.factory"], "did you mean mlp?"),
     ({"model": {"factory": "transformer", "args": {"width": 10, "heads": 4}}}, ["spec.model.args.width"], "no multiple of heads"),
     ({"podTemplate": {"volumeMounts": [{"name": "a", "mountPath": "/a"}]}}, ["spec.podTemplate.volumeMounts[0].name"], "no volume 'a'"),
+    ({"podTemplate": {"volumes": [{"name": "dropout-checkpoints", "emptyDir": {}}]}}, ["spec.podTemplate.volumes[0].name"], "platform's"),
+    ({"checkpoint": {"volumeClaim": "a"}, "podTemplate": {"volumes": [{"name": "a", "emptyDir": {}}], "volumeMounts": [
+        {"name": "a", "mountPath": "/checkpoints/"}]}}, ["spec.podTemplate.volumeMounts[0].mountPath"], "spec.checkpoint.volumeClaim"),
+    ({"checkpoint": {"keep": 1}}, ["spec.checkpoint.volumeClaim"], "exactly one"),
     ({"colour": 1}, ["spec.colour"], "known: model, data, from"), ({"seed": -1}, ["spec.seed"], "at least 0 (given: -1)"),
 ])
 def test_one_line_for_each_mistake_and_none_for_what_follows_from_it(changes: dict[str, Any], field: list[str], says: str) -> None:

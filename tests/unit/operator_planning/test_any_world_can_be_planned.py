@@ -12,12 +12,13 @@ from dropout_api.status import JobStatus, Phase
 from dropout_operator.actions import CreateJob, DeleteJob, WriteStatus
 from dropout_operator.manifests import verify_job_name
 from dropout_operator.planning import plan
-from dropout_operator.world import Blocked, JobView, PodView, SourceRun, Terminated, World
+from dropout_operator.world import Blocked, Disruption, JobView, PodView, SourceRun, Terminated, World
 
 times = st.integers(-100_000, 100_000).map(lambda seconds: NOW + timedelta(seconds=seconds))
 REPORTS = ['{"stage":"verify","verdict":"Passed"}', '{"stage":"train","reason":"Trained"}', "{", "\x00" * 9]
 texts = st.text(max_size=40) | st.sampled_from(REPORTS)
-reasons = st.sampled_from(["", "OOMKilled", "Error", "Evicted", "ErrImagePull", "DeadlineExceeded", "BackoffLimitExceeded", "Completed"])
+reasons = st.sampled_from(["", "OOMKilled", "Error", "Evicted", "ErrImagePull", "DeadlineExceeded", "BackoffLimitExceeded", "Completed",
+                           "PodFailurePolicy", "Suspended"])
 namespaces = st.sampled_from([REF.namespace, SETTINGS.namespace, "another"])
 names = st.sampled_from(["digits-1", "digits-2", verify_job_name(REF)])
 owners = st.sampled_from([None, REF.uid, "stranger", "child"])
@@ -26,9 +27,12 @@ jobs = st.builds(
     stage=st.sampled_from(["train", "verify", ""]), created=times, deleting=st.booleans(), suspended=st.booleans(), complete=st.booleans(),
     failed=st.booleans(), reason=reasons, message=texts,
 )
-ends = st.builds(Terminated, exit_code=st.integers(-1, 300), reason=reasons, message=texts, finished=st.none() | times)
+disruptions = st.builds(Disruption, reason=reasons, message=texts, since=st.none() | times)
+codes = st.integers(-1, 300) | st.sampled_from([69, 75, 137])
+ends = st.builds(Terminated, exit_code=codes, reason=reasons, message=texts, finished=st.none() | times)
 pods = st.builds(
     PodView, namespace=namespaces, name=st.just("pod"), owner_uid=st.sampled_from([None, "child", "child-2", REF.uid]), created=times,
+    deleted=st.none() | times, disruption=st.none() | disruptions,
     phase=st.sampled_from(["Pending", "Running", "Succeeded", "Failed", "Unknown"]), reason=reasons, message=texts,
     ip=st.none() | st.just("10.0.0.1"), host_network=st.booleans(), scheduled=st.none() | times, unschedulable=st.none() | texts,
     started=st.none() | times, waiting_reason=reasons, waiting_message=texts, terminated=st.none() | ends, image_id=texts,
@@ -50,9 +54,11 @@ def states(draw: st.DrawFn, trains: bool) -> JobStatus:
     """Any status that holds together: who has trained has a run, only the latest attempt may be open, who does not train has none."""
     kinds = draw(st.sets(st.sampled_from(["Trained", "RunClosed", "Complete", "Failed", "TrackingHealthy"])))
     attempts = draw(st.integers(1 if "Trained" in kinds else 0, 2)) if trains else 0
-    listed = [{"number": n, "job": f"{REF.name}-{n}", "endTime": NOW.isoformat()} for n in range(1, attempts + 1)]
+    reason = st.sampled_from(["Suspended", "Killed", "EvictionByEvictionAPI"])
+    listed = [{"number": n, "job": f"{REF.name}-{n}", "endTime": NOW.isoformat(), "reason": draw(reason)} for n in range(1, attempts + 1)]
     if listed and draw(st.booleans()):
         del listed[-1]["endTime"]
+        listed[-1] |= {"reason": None, "disruption": draw(st.sampled_from([None, "EvictionByEvictionAPI", "PodDeleted"]))}
     run = {"run": RUN.to_wire()} if attempts or "Trained" in kinds or draw(st.booleans()) else {}
     phase = draw(st.sampled_from(sorted(Phase)))
     return status(phase, attempts=listed, conditions=conditions(**dict.fromkeys(kinds, True)), **run)
@@ -63,7 +69,9 @@ def worlds(draw: st.DrawFn) -> World:
     suspended, trains = draw(st.booleans()), draw(st.booleans())
     deadline = draw(st.none() | st.integers(1, 9999))
     model = {"factory": "mlp", **draw(st.sampled_from([{}, {"weights": {"run": SOURCE.id}}]))}
-    training = spec(suspend=suspended, activeDeadlineSeconds=deadline, model=model)
+    checkpoint = draw(st.sampled_from([{}, {"checkpoint": {"volumeClaim": "a"}}]))
+    restart = {"maxRestarts": draw(st.integers(0, 2))}
+    training = spec(suspend=suspended, activeDeadlineSeconds=deadline, model=model, restart=restart, **checkpoint)
     job = training_job(
         draw(states(trains)), wanted=training if trains else again(suspend=suspended),
         deleting=draw(st.booleans()), problem=draw(st.none() | st.just("spec.seed: wrong")), generation=draw(st.integers(1, 3)),
@@ -98,6 +106,16 @@ def test_there_is_a_plan_for_any_world(seen: World) -> None:
         if isinstance(action, CreateJob):
             assert action.body["metadata"]["namespace"] in (REF.namespace, SETTINGS.namespace)
             assert trains(seen) or action.body["metadata"]["name"] == verify_job_name(REF)
+
+
+@settings(max_examples=200, deadline=None)
+@given(worlds())
+def test_no_attempt_begins_while_something_of_another_is_left(seen: World) -> None:
+    before = [attempt.number for attempt in seen.job.status.attempts]
+    begun = [action.status for action in plan(seen).actions
+             if isinstance(action, WriteStatus) and len(action.status.attempts) > len(before)]
+
+    assert not begun or not (seen.training() or (before and seen.lingering()))
 
 
 def trains(seen: World) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from dropout_testing.worlds import NOW, REF, ended_pod, pod, told, train_job, under_way, world, written
+from dropout_testing.worlds import NOW, REF, ended_pod, pod, spec, told, train_job, under_way, world, written
 
 from dropout_api.status import Failure, Phase
 from dropout_operator.planning import plan
@@ -13,7 +13,8 @@ from dropout_operator.world import PodView
 
 
 def failure_of(pods: tuple[PodView, ...], reason: str = "BackoffLimitExceeded") -> Failure:
-    actions = plan(world(under_way("Running"), train_job(failed=True, reason=reason), pods=pods)).actions
+    wanted = spec(restart={"maxRestarts": 0})
+    actions = plan(world(under_way("Running"), train_job(failed=True, reason=reason), pods=pods, wanted=wanted)).actions
     after = written(actions)
     assert after.phase is Phase.FAILED
     assert after.failure is not None

@@ -182,3 +182,45 @@ def test_a_verifier_signs_with_the_platforms_key_and_nobody_else_has_it() -> Non
 
     assert "signing" not in json.dumps(train_job(REF, spec(), RUN, 1, None, signing))
     assert "signing" not in json.dumps(verifier())
+
+
+def checkpointed(**checkpoint: Any) -> dict[str, Any]:
+    return trainer(spec(checkpoint=checkpoint))
+
+
+def folder(job: dict[str, Any]) -> str | None:
+    return TrainTask.model_validate_json(environment(job)[Env.TASK]).checkpoints
+
+
+def test_a_claim_for_checkpoints_is_mounted_where_the_trainer_is_told_to_write() -> None:
+    job = checkpointed(volumeClaim="claim")
+
+    (volume,) = [volume for volume in pod_of(job)["volumes"] if "persistentVolumeClaim" in volume]
+    (mount,) = [mount for mount in pod_of(job)["containers"][0]["volumeMounts"] if mount["name"] == volume["name"]]
+    assert volume["persistentVolumeClaim"] == {"claimName": "claim"}
+    assert folder(job) == f"file://{mount['mountPath']}/{REF.uid}"
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/checkpoints", "s3://bucket/checkpoints/"])
+def test_checkpoints_elsewhere_are_in_the_jobs_own_folder_there_and_need_no_volume(uri: str) -> None:
+    job = checkpointed(uri=uri)
+
+    assert folder(job) == f"s3://bucket/checkpoints/{REF.uid}"
+    assert pod_of(job)["volumes"] == pod_of(trainer())["volumes"]
+
+
+def test_without_checkpoints_the_trainer_is_told_of_none() -> None:
+    assert folder(trainer()) is None
+
+
+def test_a_training_has_half_a_minute_to_end_and_more_where_it_saves_a_checkpoint() -> None:
+    without, with_some = (pod_of(job)["terminationGracePeriodSeconds"] for job in (trainer(), checkpointed(uri="s3://a/b")))
+
+    assert 30 <= without < with_some
+
+
+def test_the_job_controller_records_that_a_training_pod_was_disrupted() -> None:
+    (rule,) = trainer()["spec"]["podFailurePolicy"]["rules"]
+
+    assert rule == {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    assert "podFailurePolicy" not in verifier()["spec"]

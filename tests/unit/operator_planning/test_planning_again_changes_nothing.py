@@ -18,6 +18,11 @@ OTHERS = {
     "the pod starts": lambda sim: sim.pod_starts(),
     "training ends well": lambda sim: sim.pod_ends(message=train_report()),
     "training fails": lambda sim: sim.pod_ends(exit_code=70),
+    "training is killed": lambda sim: sim.pod_ends(exit_code=137),
+    "training says it was preempted": lambda sim: sim.pod_ends(exit_code=75),
+    "the pod is evicted": lambda sim: sim.pod_is_evicted(),
+    "the pod is deleted": lambda sim: sim.pod_is_deleted(),
+    "the eviction is taken back": lambda sim: sim.eviction_is_taken_back(),
     "training leaves garbage": lambda sim: sim.pod_ends(message="\x00{"),
     "the verifier starts": lambda sim: sim.pod_starts(Stage.VERIFY),
     "the verifier passes": lambda sim: sim.pod_ends(Stage.VERIFY, message=passed_report()),
@@ -107,6 +112,36 @@ def test_a_job_ends_the_same_wherever_the_operator_is_cut_off(cut: int, down: bo
     assert sim.created.count(("dropout-system", f"verify-{REF.uid}")) == 1
     assert len(sim.runs) == 1
     assert sim.run_states[-1] == "FINISHED"
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["at once", "after the next event"])
+@pytest.mark.parametrize("cut", range(22))
+def test_an_evicted_training_ends_the_same_wherever_the_operator_is_cut_off(cut: int, down: bool) -> None:
+    sim = Simulation()
+    events = [lambda: None, sim.pod_starts, sim.pod_is_evicted, lambda: sim.pod_ends(exit_code=75), sim.pods.clear,
+              sim.garbage_is_collected, sim.time_passes, sim.pod_starts, lambda: sim.pod_ends(message=train_report()),
+              lambda: sim.pod_starts(Stage.VERIFY), lambda: sim.pod_ends(Stage.VERIFY, message=passed_report())]
+    left: int | None = cut
+    for event in events:
+        event()
+        done = len(sim.reconcile(left))
+        if left is not None and done >= left:
+            left = None
+            if not down:
+                sim.reconcile()
+        elif left is not None:
+            left -= done
+    for _ in range(3):
+        for settle in (sim.garbage_is_collected, sim.time_passes, sim.pod_starts, lambda: sim.pod_ends(message=train_report()),
+                       lambda: sim.pod_starts(Stage.VERIFY), lambda: sim.pod_ends(Stage.VERIFY, message=passed_report())):
+            sim.reconcile()
+            settle()
+    sim.reconcile()
+
+    assert sim.phase is Phase.SUCCEEDED
+    assert [attempt.disruption is None for attempt in sim.state.attempts] == [False, True][-len(sim.state.attempts):]
+    assert len(set(sim.created)) == len(sim.created)
+    assert (len(sim.runs), sim.run_states[-1]) == (1, "FINISHED")
 
 
 @pytest.mark.parametrize("down", [False, True], ids=["at once", "after the next event"])
