@@ -2,8 +2,8 @@
 
 One clock for all: the batches' source notes the time at each batch that is asked of it. Steps between the third and the last batch
 of an epoch count, so evaluation, logging at an epoch's end and start-up lie outside. Ours evaluates twice an epoch, on a sample of the
-training set and on the validation set, the others once on the latter. All compute on one thread and log to one MLflow store, each as its library
-does it by itself. Rounds alternate, because a machine's speed drifts; the median of the rounds' ratios is told.
+training set and on the validation set, the others once on the latter. All compute on one thread and log to one MLflow store, each as its
+library does it by itself. Rounds alternate, because a machine's speed drifts; the median of the rounds' ratios is told.
 """
 
 import io
