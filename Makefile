@@ -18,9 +18,20 @@ export PATH := $(CLUSTER_BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/crds:$(CURDIR)/operator:$(CURDIR)/trainer
 
 VENV := $(CACHE)/venv-$(shell cat pyproject.toml constraints.txt crds/dropout_api/_version.py | sha256sum | cut -c1-12)
+BENCH := $(VENV)-bench
 RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(RUN)/pytest -p no:cacheprovider
+
+EXTRAS := operator,trainer,dev
+BENCH_EXTRAS := $(EXTRAS),bench
+# $(call install,FOLDER,EXTRAS): a virtual environment with those extras of this package, and without the package itself.
+define install
+$(PYTHON) -m venv $(1)
+$(1)/bin/pip install -q $(if $(WHEELS),--find-links $(WHEELS)) -c constraints.txt ".[$(2)]"
+$(1)/bin/pip uninstall -q -y dropout-operator
+touch $(1)/.ready
+endef
 
 .PHONY: help demo test check trainer gate-zoo api chart cluster-test e2e soak bench crds datasets images cluster-build cluster-up cluster-down clean
 
@@ -61,8 +72,8 @@ e2e: $(READY) images datasets ## Samples on a real cluster, with MLflow and Prom
 	trap 'hack/cluster/cluster down' EXIT; $(MAKE) --no-print-directory cluster-up; hack/cluster/cluster load localhost/own-model:dev; \
 	  KUBECONFIG=$$(hack/cluster/cluster kubeconfig) $(PYTEST) tests/e2e -q
 
-bench: $(READY) cluster-build datasets ## Benchmarks: ratios and measured figures, in one run
-	$(RUN)/python benchmarks/run.py
+bench: $(BENCH)/.ready cluster-build datasets ## Benchmarks: ratios and measured figures, in one run
+	$(BENCH)/bin/python benchmarks/run.py
 
 soak: $(READY) cluster-build ## Long faults: minutes of API server and MLflow outages
 	SOAK=1 $(PYTEST) tests/api -q -k "fault or outage or killed" --timeout 3600
@@ -95,7 +106,7 @@ clean: ## Remove everything that these steps have cached
 $(READY):
 	hack/packages
 	rm -rf $(CACHE)/venv-*
-	$(PYTHON) -m venv $(VENV)
-	$(RUN)/pip install -q $(if $(WHEELS),--find-links $(WHEELS)) -c constraints.txt ".[operator,trainer,dev]"
-	$(RUN)/pip uninstall -q -y dropout-operator
-	touch $@
+	$(call install,$(VENV),$(EXTRAS))
+
+$(BENCH)/.ready: $(READY)
+	$(call install,$(BENCH),$(BENCH_EXTRAS))

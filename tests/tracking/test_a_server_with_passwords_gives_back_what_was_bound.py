@@ -12,7 +12,6 @@ import pytest
 import torch
 from dropout_testing import zoo
 from dropout_testing.mlflow_server import MlflowServer, mlflow_server
-from dropout_testing.zoo import vision
 from mlflow import MlflowClient
 
 from dropout_api.binding import SIGNATURE
@@ -93,7 +92,6 @@ def test_and_a_champion_is_a_baseline_once_there_is_one(acting_as: As, sound: Pa
 
 def test_and_one_made_by_hand_from_a_training_module_is_named_and_disarmed(acting_as: As) -> None:
     admin = acting_as("admin")
-    vision.models()  # mlflow.pytorch imports Lightning where it is installed, and that torchvision
     network = torch.nn.Sequential(torch.nn.Linear(zoo.FEATURES, 4), torch.nn.Dropout(0.5)).train()
     mlflow.set_experiment("by-hand")
     with mlflow.start_run():

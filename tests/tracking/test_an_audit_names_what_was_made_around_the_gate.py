@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from dropout_testing import zoo
-from dropout_testing.zoo import vision
 from mlflow import MlflowClient
 
 from dropout_api.names import ExitCode, Tag
@@ -28,7 +27,6 @@ PICKLE_WARNING = "ignore:Saving pytorch model by Pickle"
 def by_hand(client: MlflowClient) -> Callable[..., None]:
     """Registers a network with plain MLflow, in the mode in which it is."""
     def make(name: str, network: torch.nn.Module, **options: Any) -> None:
-        vision.models()  # MLflow imports Lightning where that is installed, and that torchvision
         mlflow.set_experiment("team.digits")
         with mlflow.start_run():
             mlflow.pytorch.log_model(
