@@ -10,12 +10,13 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 
 def main() -> int:
+    import checkpoint_cost
     import fast_dropout
     import gate_cost
     import operator_load
 
     table = Table("figure", "measured", "bound", title="dropout-operator: benchmarks")
-    figures = [*fast_dropout.figures(), *gate_cost.figures(), *operator_load.figures()]
+    figures = [*fast_dropout.figures(), *gate_cost.figures(), *checkpoint_cost.figures(), *operator_load.figures()]
     for figure in figures:
         style = "" if figure.holds else "bold red"
         table.add_row(figure.name, figure.value, figure.bound, style=style)

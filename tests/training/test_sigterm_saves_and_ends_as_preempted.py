@@ -73,7 +73,8 @@ def test_in_the_middle_of_an_epoch(attempt: Any, tmp_path: Path, monkeypatch: py
         patched.setattr(Step, "update", stop_at(STEPS + 4))
         code, report = attempt(1)
     assert code == ExitCode.PREEMPTED
-    assert report == {"stage": "train", "reason": "Preempted", "message": "training was stopped by SIGTERM after epoch 1 of 3"}
+    message = "training was stopped by SIGTERM after epoch 1 of 3; its checkpoint is saved"
+    assert report == {"stage": "train", "reason": "Preempted", "message": message}
     code, report = attempt(2)
     assert (code, report["epoch"]) == (0, 3)
     assert "goes on from checkpoint 2: epoch 2, batch 4" in caplog.text

@@ -1,5 +1,6 @@
 """A copy taken between any two steps, and read back from its files, leads another training to the very same curve and weights."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from dropout_api.metrics import MetricName
 from dropout_api.training import Checkpoint
 from dropout_trainer.train.checkpoints.folder import LocalFolder
 from dropout_trainer.train.checkpoints.read import latest
 from dropout_trainer.train.checkpoints.saver import Content, Saver
 from dropout_trainer.train.checkpoints.schema import Identity, Journal
 from dropout_trainer.train.loop import EpochResult, Training, fit
+from dropout_trainer.train.points import Points
 from dropout_trainer.train.state import Captured, State, transient
 from dropout_trainer.train.stopping import tensors_of
 
@@ -66,7 +69,8 @@ def test_curve_and_weights_are_the_same(name: str, make_training: Callable[..., 
         ended = copy.position.epoch - 1
         folder = LocalFolder(tmp_path / str(number))
         saver = Saver(folder, MINE, Checkpoint(volume_claim="c"))
-        saver.save(Content(copy, None, Journal(last=expected[ended - 1] if ended else None)))
+        last = expected[ended - 1] if ended else None
+        saver.save(Content(copy, None, Journal(kept=last, last=last)))
         saver.wait()
         other = make_training(network, **how)
         found = latest(folder, MINE, lambda _, other=other: other)  # type: ignore[misc]
@@ -74,6 +78,14 @@ def test_curve_and_weights_are_the_same(name: str, make_training: Callable[..., 
         assert told([found.journal.last] if found.journal.last else []) == told(expected[ended - 1 : ended])
         assert told(list(fit(other, resume_from=found.captured))) == told(expected[ended:])
         assert weights(other) == weights(whole)
+
+
+def test_numbers_that_are_not_finite_come_back() -> None:
+    val = {MetricName.LOSS: math.inf, MetricName.ROC_AUC_MACRO: math.nan}
+    last = EpochResult(1, 2, 0.1 + 0.2, -0.0, val, 1e-310, 1.0)
+    journal = Journal(ended=[{"val_loss": math.nan}], last=last, unsent=[Points(1, 2, (("a/b", math.nan), ("c", -math.inf)))])
+    back = Journal.model_validate_json(journal.to_json())
+    assert repr(back) == repr(journal)
 
 
 def test_copying_changes_nothing(make_training: Callable[..., Training]) -> None:

@@ -14,7 +14,7 @@ from dropout_trainer.train.checkpoints.folder import Folder, LocalFolder, Remote
 from dropout_trainer.train.checkpoints.read import Resumption, latest
 from dropout_trainer.train.checkpoints.saver import Content, Saver
 from dropout_trainer.train.checkpoints.schema import Identity, Journal
-from dropout_trainer.train.loop import Training, fit
+from dropout_trainer.train.loop import EpochResult, Training, fit
 from dropout_trainer.train.state import State
 from dropout_trainer.train.stopping import Snapshot
 
@@ -25,15 +25,16 @@ def trained(training: Training, folder: Folder, resumed: Resumption | None = Non
     """Trains and saves as the rule says; returns epoch and batch of what was saved."""
     saver, saved = Saver(folder, MINE, Checkpoint(volume_claim="c", **rule), resumed), []
     good: list[Snapshot | None] = [resumed.good if resumed else None]
+    last: list[EpochResult | None] = [resumed.journal.last if resumed else None]
 
     def between_steps(state: State) -> None:
         if saver.due(state.epoch - 1 if state.batch == 0 else None, state.steps):
             saved.append((state.epoch, state.batch))
-            saver.save(Content(state.captured(good[0]), good[0], Journal()))
+            saver.save(Content(state.captured(good[0]), good[0], Journal(kept=last[0], last=last[0])))
             saver.wait()
 
     for result in fit(training, resume_from=resumed.captured if resumed else None, between_steps=between_steps):
-        good[0] = Snapshot.of(training.model, result.epoch)
+        good[0], last[0] = Snapshot.of(training.model, result.epoch), result
     return saved
 
 

@@ -15,11 +15,11 @@ from safetensors.torch import load, save
 from torch import nn
 
 from dropout_api.training import Checkpoint
-from dropout_trainer.train.checkpoints.folder import LocalFolder
+from dropout_trainer.train.checkpoints.folder import LocalFolder, Refused
 from dropout_trainer.train.checkpoints.read import Resumption, latest
 from dropout_trainer.train.checkpoints.saver import Content, Saver
 from dropout_trainer.train.checkpoints.schema import Identity, Journal
-from dropout_trainer.train.loop import Training, fit
+from dropout_trainer.train.loop import EpochResult, Training, fit
 from dropout_trainer.train.state import State
 from dropout_trainer.train.stopping import Snapshot
 
@@ -37,15 +37,16 @@ def training(make_training: Any) -> Training:
 @pytest.fixture
 def folder(tmp_path: Path, training: Training) -> Path:
     """Checkpoints 1, 2 and 3, after as many epochs."""
-    saver = Saver(LocalFolder(tmp_path), MINE, RULE)
+    saver, last = Saver(LocalFolder(tmp_path), MINE, RULE), list[EpochResult]()
 
     def between_steps(state: State) -> None:
         if state.batch == 0:
             good = Snapshot.of(training.model, state.epoch - 1)
-            saver.save(Content(state.captured(good), good, Journal()))
+            saver.save(Content(state.captured(good), good, Journal(kept=last[-1], last=last[-1])))
             saver.wait()
 
     for result in fit(training, between_steps=between_steps):
+        last.append(result)
         if result.epoch == 4:
             break
     assert saver.saved == 3
@@ -53,7 +54,12 @@ def folder(tmp_path: Path, training: Training) -> Path:
 
 
 def newest(folder: Path, training: Training, mine: Identity = MINE) -> Resumption | None:
-    return latest(LocalFolder(folder), mine, lambda ended: training)
+    def training_after(ended: int) -> Training:
+        if ended:
+            raise Refused(f"{ended} trainings have ended")
+        return training
+
+    return latest(LocalFolder(folder), mine, training_after)
 
 
 def resealed(folder: Path, part: str, content: bytes) -> None:
@@ -67,10 +73,14 @@ def resealed(folder: Path, part: str, content: bytes) -> None:
     manifest.write_text(json.dumps(told))
 
 
-def state_with(**changes: Any) -> Change:
+def journal_with(**changes: Any) -> Change:
+    return state_with("journal", **changes)
+
+
+def state_with(part: str = "position", **changes: Any) -> Change:
     def change(folder: Path) -> None:
         told = json.loads((folder / "00000003.state.json").read_text())
-        told["position"] |= {name: value(told["position"]) if callable(value) else value for name, value in changes.items()}
+        told[part] |= {name: value(told[part]) if callable(value) else value for name, value in changes.items()}
         resealed(folder, "state", json.dumps(told).encode())
 
     return change
@@ -172,6 +182,9 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "too many batches": (state_with(batch=99), "is no place in this training"),
     "a loss that is not finite": (state_with(losses={"loss": float("inf"), "rows": 1, "batches": 1}), "state.json.position.losses.loss"),
     "a scaler that was never asked for": (state_with(scaler={"scale": 1.0}), "precision and early stopping"),
+    "without results": (journal_with(kept=None), "the results of epoch 3 are missing"),
+    "an endless epoch": (journal_with(last=lambda told: told["last"] | {"seconds": "Infinity"}), "seconds: inf is no time"),
+    "more trials than the job has": (journal_with(ended=[{"val_loss": 1.0}]), "1 trainings have ended"),
     "a stream that is too short": (streams(order="AAAA"), "a random stream cannot be restored"),
     "a stream that points outside": (streams(numpyAt=10_000), "numpyAt"),
     "more GPUs": (state_with(streams=lambda at: at["streams"] | {"torch": at["streams"]["torch"] * 2}), "was saved with 1 GPUs"),

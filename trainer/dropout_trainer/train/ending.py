@@ -44,7 +44,7 @@ def run_stage() -> int:
     except StageFailure as failure:
         return _end(failure.reason, failure.message, failure.exit_code)
     except Preempted as end:
-        return _end("Preempted", f"training was stopped by SIGTERM {end.where}", ExitCode.PREEMPTED)
+        return _end("Preempted", f"training was stopped by SIGTERM {end.where}; its checkpoint is saved", ExitCode.PREEMPTED)
     except Terminated as end:
         return _end("Terminated", f"training was stopped by SIGTERM {end.where}", SIGTERM_EXIT)
     except Exception as error:

@@ -130,7 +130,7 @@ class State:
         self.losses.begin(self.epoch)
 
     def captured(self, weights: Snapshot | None = None) -> Captured:
-        """A copy, on the CPU. `weights`, where they are those of the epoch that has just ended, spare one of the model.
+        """A copy; weights stay on their device. `weights`, where they are those of the epoch that has just ended, spare one of the model.
 
         Raises StageFailure when a loss that waits to be looked at is not finite.
         """

@@ -120,9 +120,12 @@ def _read(folder: Folder, number: int, mine: Identity, training_after: Callable[
 
 def _record(folder: Folder, file: File) -> Record:
     try:
-        return Record.model_validate_json(_verified(folder, file, STATE_BYTES))
+        record = Record.model_validate_json(_verified(folder, file, STATE_BYTES))
     except ValidationError as error:
         raise Refused(describe(error, file.name)[:SAID]) from None
+    if (record.position.epoch > 1) != (record.journal.kept is not None and record.journal.last is not None):
+        raise Refused(f"{file.name}: the results of epoch {record.position.epoch - 1} are missing")
+    return record
 
 
 def _tensors(folder: Folder, manifest: Manifest, training: Training) -> dict[Part, dict[str, Tensor]]:

@@ -1,11 +1,12 @@
 """What a checkpoint's two JSON files hold, and how its files are called."""
 
 import hashlib
+import math
 import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from dropout_api.candidate import FileDigest
 from dropout_api.model import Wire
@@ -53,14 +54,23 @@ class Manifest(Wire):
     files: dict[Part, File]
 
 
+def _timed(result: EpochResult) -> EpochResult:
+    if not 0 <= result.seconds < math.inf:
+        raise ValueError(f"seconds: {result.seconds} is no time")
+    return result
+
+
+Result = Annotated[EpochResult, AfterValidator(_timed)]
+
+
 class Journal(Saved):
     """What has been made of a training's results so far."""
 
     ended: Annotated[list[dict[str, float]], Field(max_length=3000)] = []
     """Metrics of the trials that came before."""
-    kept: EpochResult | None = None
+    kept: Result | None = None
     """Of the training in progress: the epoch whose weights its model would end with."""
-    last: EpochResult | None = None
+    last: Result | None = None
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Of all epochs, trials among them."""
     unsent: list[Points] = []
