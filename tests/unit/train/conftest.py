@@ -57,10 +57,10 @@ def network(rate: float = 0.5) -> nn.Module:
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(rate), nn.Linear(16, 3))
 
 
-@pytest.fixture
-def make_training(data: Data) -> Callable[..., Training]:
-    def make(make: Callable[[], nn.Module] = network, seed: int = 42, on: Data = data, **training: object) -> Training:
-        seeds = derive(seed)
+@pytest.fixture(scope="session")
+def make_training() -> Callable[..., Training]:
+    def make(make: Callable[[], nn.Module] = network, seed: int = 42, on: Data | None = None, **training: object) -> Training:
+        on, seeds = on or blobs(), derive(seed)
         seed_everything(seeds)
         model = make()
         plan = make_plan(model, DropoutSpec(), fast=False)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,16 +29,17 @@ RULE = Checkpoint(volume_claim="c", keep=3)
 Change = Callable[[Path], None]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def training(make_training: Any) -> Training:
     made: Training = make_training(epochs=4, early_stopping={"patience": 4})
     return made
 
 
-@pytest.fixture
-def folder(tmp_path: Path, training: Training) -> Path:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, training: Training) -> Path:
     """Checkpoints 1, 2 and 3, after as many epochs."""
-    saver, last = Saver(LocalFolder(tmp_path), MINE, RULE), list[EpochResult]()
+    place, last = tmp_path_factory.mktemp("written"), list[EpochResult]()
+    saver = Saver(LocalFolder(place), MINE, RULE)
 
     def between_steps(state: State) -> None:
         if state.batch == 0:
@@ -50,7 +52,13 @@ def folder(tmp_path: Path, training: Training) -> Path:
         if result.epoch == 4:
             break
     assert saver.saved == 3
-    return tmp_path
+    return place
+
+
+@pytest.fixture
+def folder(tmp_path: Path, written: Path) -> Path:
+    """A copy to change."""
+    return Path(shutil.copytree(written, tmp_path / "checkpoints"))
 
 
 def newest(folder: Path, training: Training, mine: Identity = MINE) -> Resumption | None:
