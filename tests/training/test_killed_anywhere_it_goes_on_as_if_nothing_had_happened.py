@@ -22,16 +22,16 @@ CASES: dict[str, dict[str, Any]] = {
         "dropout": {"implementation": "Fast", "layers": [
             {"match": "8", "rate": 0.5, "schedule": {"kind": "Linear", "startRate": 0.1, "fraction": 0.7}},
             {"match": "0", "kind": "Spatial", "rate": 0.2, "action": "Insert", "schedule": {"kind": "Curriculum", "gamma": 3}}]},
-        "training": {"epochs": 20, "batchSize": 8, "scheduler": {"name": "Cosine", "warmupEpochs": 2},
-                     "earlyStopping": {"monitor": "val_accuracy", "patience": 12}},
+        "training": {"epochs": 12, "batchSize": 8, "scheduler": {"name": "Cosine", "warmupEpochs": 2},
+                     "earlyStopping": {"monitor": "val_accuracy", "patience": 8}},
     },
     "native dropout, bfloat16, accumulated and clipped": {
         "dropout": {"implementation": "Native", "rate": 0.3},
-        "training": {"epochs": 30, "batchSize": 4, "precision": "BFloat16", "gradientAccumulation": 4, "gradientClipNorm": 0.5,
+        "training": {"epochs": 20, "batchSize": 4, "precision": "BFloat16", "gradientAccumulation": 4, "gradientClipNorm": 0.5,
                      "optimizer": {"name": "SGD", "learningRate": 0.05}},
     },
     "augmentation, RMSprop with groups, one cycle": {
-        "training": {"epochs": 15, "batchSize": 8, "scheduler": {"name": "OneCycle"}, "freeze": ["1.*"],
+        "training": {"epochs": 12, "batchSize": 8, "scheduler": {"name": "OneCycle"}, "freeze": ["1.*"],
                      "optimizer": {"name": "RMSprop", "groups": [{"match": "*.bias", "weightDecay": 0}]}},
     },
     "cross-validation": {

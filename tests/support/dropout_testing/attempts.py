@@ -160,6 +160,7 @@ def _attempt(asked: Asked, number: int, what: str, count: int) -> None:
         Step.update = _deadly(Step.update, count, after=True)  # type: ignore[method-assign]
     elif what == "files":
         Path.rename = LocalFolder.remove = _either(count)  # type: ignore[assignment,method-assign]
+    run.attest = lambda *_: []  # seconds of checks that are the gate's to show
     out = Path(asked.out)
     task = TrainTask.model_validate({
         "job": {"cluster": "c", "namespace": "n", "name": "x", "uid": "u"}, "attempt": number, "run": {"id": RUN, "experimentId": "1"},

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -85,8 +85,11 @@ class Follower:
     def _watched(self) -> Iterator[Callable[[State], None]]:
         """What the loop is to call between steps."""
         saver = self._saver
-        with noting() if saver else nullcontext(bool) as stopped:
-            yield (lambda state: self._save(saver, state, stopped())) if saver else (lambda state: None)
+        if saver is None:
+            yield lambda state: None
+            return
+        with noting() as stopped:
+            yield lambda state: self._save(saver, state, stopped())
 
     def _save(self, saver: Saver, state: State, stopped: bool) -> None:
         whole = state.batch == 0

@@ -16,6 +16,8 @@ from dropout_trainer.train.checkpoints.schema import File, Identity, Journal, Ma
 from dropout_trainer.train.state import Captured
 from dropout_trainer.train.stopping import Snapshot
 
+PATIENCE_SECONDS = 300.0
+"""How long one that is being written is waited for before the next, and at the end: a store that hangs must not hold a training."""
 log = logging.getLogger(__name__)
 
 
@@ -77,14 +79,17 @@ class Saver:
         """Begins to write `content`, once what is being written is there. A failure is logged: the training goes on."""
         self.wait()
         self._owed = False
+        if self.writing:
+            log.warning("checkpoint %d has been written for %.0f s; no other is begun", self._number, PATIENCE_SECONDS)
+            return
         self._number += 1
         self._writing = threading.Thread(target=self._try, args=(self._number, content), name="checkpoints", daemon=True)
         self._writing.start()
 
-    def wait(self, seconds: float | None = None) -> None:
-        """Until nothing is being written, so long at most."""
+    def wait(self) -> None:
+        """Until nothing is being written, PATIENCE_SECONDS at most."""
         if self._writing is not None:
-            self._writing.join(seconds)
+            self._writing.join(PATIENCE_SECONDS)
 
     def _try(self, number: int, content: Content) -> None:
         try:
