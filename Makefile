@@ -51,8 +51,8 @@ check: $(READY) ## Lint, types, layers, unit and contract tests: under a minute
 	$(PYTEST) tests/unit tests/contract -q -n 2
 
 # One thread for each of the two workers: more only wait for each other.
-trainer: $(READY) ## The gate on broken and sound models; training and verifying against MLflow's own store
-	OMP_NUM_THREADS=1 $(PYTEST) tests/gate tests/tracking -q -n 2
+trainer: $(READY) ## The gate on broken and sound models; trainings killed and resumed; all against MLflow's own store
+	OMP_NUM_THREADS=1 $(PYTEST) tests/gate tests/tracking tests/training -q -n 2
 
 gate-zoo: $(READY) ## The gate on every network with a known answer, as a table
 	PYTHONPATH=$(PYTHONPATH):tests/support OMP_NUM_THREADS=2 $(RUN)/python -m dropout_testing.zoo

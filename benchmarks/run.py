@@ -10,6 +10,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 
 def main() -> int:
+    import checkpoint_cost
     import cold_start
     import fast_dropout
     import gate_cost
@@ -17,7 +18,8 @@ def main() -> int:
     import training_speed
 
     table = Table("figure", "measured", "bound", title="dropout-operator: benchmarks")
-    figures = [*cold_start.figures(), *fast_dropout.figures(), *training_speed.figures(), *gate_cost.figures(), *operator_load.figures()]
+    parts = (cold_start, fast_dropout, training_speed, checkpoint_cost, gate_cost, operator_load)
+    figures = [figure for part in parts for figure in part.figures()]
     for figure in figures:
         style = "" if figure.holds else "bold red"
         table.add_row(figure.name, figure.value, figure.bound, style=style)

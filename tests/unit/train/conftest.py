@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -56,19 +57,27 @@ def network(rate: float = 0.5) -> nn.Module:
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(rate), nn.Linear(16, 3))
 
 
-@pytest.fixture
-def train(data: Data) -> Train:
-    """Trains to the end; a fake clock makes each epoch take one second."""
-
-    def run(make: Callable[[], nn.Module] = network, seed: int = 42, on: Data = data, **training: object) -> Trained:
-        seeds = derive(seed)
+@pytest.fixture(scope="session")
+def make_training() -> Callable[..., Training]:
+    def make(make: Callable[[], nn.Module] = network, seed: int = 42, on: Data | None = None, **training: object) -> Training:
+        on, seeds = on or blobs(), derive(seed)
         seed_everything(seeds)
         model = make()
         plan = make_plan(model, DropoutSpec(), fast=False)
         spec = TrainingSpec.model_validate({"epochs": 4, "batch_size": 16, **training})
         objective = make_objective(make_task(on, spec.loss), on, spec.loss)
-        made = Training(model, on, objective, apply_plan(plan, model), spec, seeds)
+        return Training(model, on, objective, apply_plan(plan, model), spec, seeds)
+
+    return make
+
+
+@pytest.fixture
+def train(make_training: Callable[..., Training]) -> Train:
+    """Trains to the end; a fake clock makes each epoch take one second."""
+
+    def run(*how: Any, **training: Any) -> Trained:
+        made = make_training(*how, **training)
         ticks = iter(float(second // 2 + second % 2) for second in range(10_000))
-        return Trained(model, plan, list(fit(made, lambda: next(ticks))))
+        return Trained(made.model, list(made.plan.rows), list(fit(made, lambda: next(ticks))))
 
     return run

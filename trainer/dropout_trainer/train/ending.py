@@ -6,10 +6,12 @@ process ignores the signal until the kubelet kills it.
 
 import logging
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from dropout_api.names import Stage
+from dropout_api.names import ExitCode, Stage
 from dropout_api.report import StageError
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.stage import shortened, write_report
@@ -28,6 +30,10 @@ class Terminated(BaseException):
         self.where = where
 
 
+class Preempted(Terminated):
+    """SIGTERM arrived, and a later attempt can go on from a checkpoint."""
+
+
 def run_stage() -> int:
     """Runs `dropout train` and returns its exit code."""
     previous = signal.signal(signal.SIGTERM, _terminate)
@@ -37,6 +43,8 @@ def run_stage() -> int:
         write_report(main())
     except StageFailure as failure:
         return _end(failure.reason, failure.message, failure.exit_code)
+    except Preempted as end:
+        return _end("Preempted", f"training was stopped by SIGTERM {end.where}; its checkpoint is saved", ExitCode.PREEMPTED)
     except Terminated as end:
         return _end("Terminated", f"training was stopped by SIGTERM {end.where}", SIGTERM_EXIT)
     except Exception as error:
@@ -46,6 +54,22 @@ def run_stage() -> int:
         return 0
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def noting(number: int = signal.SIGTERM) -> Iterator[Callable[[], bool]]:
+    """Within the block the signal ends nothing by itself: what is given says whether it has come.
+
+    Raises Terminated at the block's end when it has and nobody has raised it before.
+    """
+    came: list[int] = []
+    previous = signal.signal(number, lambda *_: came.append(number))
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(number, signal.SIG_IGN if came else previous)
+    if came:
+        raise Terminated
 
 
 def _end(reason: str, message: str, code: int) -> int:

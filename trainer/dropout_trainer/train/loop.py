@@ -23,15 +23,14 @@ from dropout_trainer.errors import StageFailure
 from dropout_trainer.metrics.measure import names_for
 from dropout_trainer.train.augment import augment
 from dropout_trainer.train.evaluating import device_of, evaluate
+from dropout_trainer.train.losses import Losses
 from dropout_trainer.train.modes import drawing, require_active
 from dropout_trainer.train.objective import Objective
 from dropout_trainer.train.optimizers import LearningRate, freeze, make_optimizer
 from dropout_trainer.train.precision import Step
 from dropout_trainer.train.seeds import generator
+from dropout_trainer.train.state import Captured, State
 from dropout_trainer.train.stopping import Best
-
-CHECKED_EVERY = {"cpu": 1, "cuda": 50}
-"""Steps after which losses are looked at: on a GPU a look waits for it."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,14 @@ class EpochResult:
         return f"epoch {self.epoch}/{self.epochs}  {losses}{others}  {self.seconds:.1f}s"
 
 
-def fit(training: Training, clock: Callable[[], float] = time.monotonic) -> Iterator[EpochResult]:
-    """Trains the model in place and yields the result of each epoch.
+def fit(
+    training: Training, clock: Callable[[], float] = time.monotonic, resume_from: Captured | None = None,
+    between_steps: Callable[[State], None] = lambda state: None,
+) -> Iterator[EpochResult]:
+    """Trains the model in place and yields the result of each epoch; from `resume_from` on where there is one, to the bit as if it had
+    never stopped.
 
+    `between_steps` is called after each optimiser step, and again once an epoch's result has been taken: there the state can be copied.
     Once the stream has ended the model has the last rates of its plan and, with early stopping, the weights of its best epoch. Raises
     StageFailure when a loss is not finite, when the model answers another shape than [N, outputs], when its dropout is off, or when the
     spec does not fit the model.
@@ -99,44 +103,47 @@ def fit(training: Training, clock: Callable[[], float] = time.monotonic) -> Iter
     train_sample = data.train.take(torch.randperm(len(data.train), generator=sample)[: len(data.val)])
     frozen_norms = freeze(model, spec)
     optimizer = make_optimizer(model, spec.optimizer)
-    step = Step(optimizer, spec.precision, device, spec.gradient_clip_norm)
+    step, losses = Step(optimizer, spec.precision, device, spec.gradient_clip_norm), Losses(spec, device)
     objective, forward = training.objective.to(device), compiled(model) if spec.compile else model
     steps_per_epoch = math.ceil(len(batches(len(data.train), spec.batch_size)) / spec.gradient_accumulation)
     rate = LearningRate(optimizer, spec.scheduler, spec.epochs * steps_per_epoch, steps_per_epoch)
     best = Best(spec.early_stopping) if spec.early_stopping else None
-    done = 0
+    state = State(model, plan, optimizer, step, losses, order, noise, best, spec.epochs, clock)
+    if resume_from is not None:
+        state.restore(resume_from)
+        rate.at(max(0, state.steps - 1))  # of the last step, which an epoch's result tells
 
-    for epoch in range(1, spec.epochs + 1):
-        started, losses = clock(), Losses(epoch, spec, device)
+    while not state.finished:
+        state.begin_epoch()
         model.train()
         for norm in frozen_norms:
             norm.training = False  # eval() would reach dropout that was inserted behind it
-        chunks = batches(len(data.train), spec.batch_size, order)
-        for number, rows in enumerate(chunks, 1):
-            plan.at(done / (spec.epochs * steps_per_epoch))
-            rate.at(done)
+        chunks, first = batches(len(data.train), spec.batch_size, order), state.batch + 1
+        for number, rows in enumerate(chunks[state.batch :], first):
+            plan.at(state.steps / (spec.epochs * steps_per_epoch))
+            rate.at(state.steps)
             batch = data.train.take(rows)
             inputs = augment(batch.inputs, training.augmentation, noise, data.scaling).to(device)
             with step.forward():
-                answers = _proved_forward(forward, inputs, training) if number == 1 else forward(inputs)
+                answers = _proved_forward(forward, inputs, training) if number == first else forward(inputs)
                 loss = objective(answers, batch.targets.to(device))
             losses.add(loss, len(rows))
             step.backward(loss if spec.gradient_accumulation == 1 else loss / _share(number, len(chunks), spec.gradient_accumulation))
             if number % spec.gradient_accumulation == 0 or number == len(chunks):
                 step.update()
-                done += 1
+                state.batch, state.steps = number, state.steps + 1
+                between_steps(state)
 
         train, val = evaluate(model, train_sample, task), evaluate(model, data.val, task, names)
-        losses.finite(train.loss + val.loss, f"in eval mode after epoch {epoch}")
+        losses.finite(train.loss + val.loss, f"in eval mode after epoch {state.epoch}")
         result = EpochResult(
-            epoch, spec.epochs, losses.mean(), train.loss, val.metrics, rate.now, clock() - started, train.random or val.random
+            state.epoch, spec.epochs, losses.mean(), train.loss, val.metrics, rate.now, state.seconds(), train.random or val.random
         )
-        if best is None:
-            yield result
-        else:
-            yield replace(result, kept=best.offer(epoch, result.metrics(), model))
-            if best.exhausted(epoch):
-                break
+        if best is not None:
+            result = replace(result, kept=best.offer(state.epoch, result.metrics(), model))
+        state.end_epoch()
+        yield result
+        between_steps(state)
 
     if best is not None:
         best.restore(model)
@@ -163,41 +170,6 @@ def _share(number: int, chunks: int, size: int) -> int:
     """How many batches share the step of batch `number`, counted from 1; the last step may have fewer."""
     first = (number - 1) // size * size
     return min(size, chunks - first)
-
-
-class Losses:
-    """The losses of an epoch's batches; each is looked at, on a GPU several at a time."""
-
-    def __init__(self, epoch: int, spec: TrainingSpec, device: torch.device) -> None:
-        self._epoch, self._spec, self._every = epoch, spec, CHECKED_EVERY.get(device.type, 1)
-        self._waiting: list[tuple[Tensor, int]] = []
-        self._sum, self._rows, self._batches = 0.0, 0, 0
-
-    def add(self, loss: Tensor, rows: int) -> None:
-        """`loss` is the mean over `rows` rows. Raises StageFailure when it, or one that waits, is not finite."""
-        self._waiting.append((loss.detach(), rows))
-        if len(self._waiting) >= self._every:
-            self._look()
-
-    def mean(self) -> float:
-        """Over rows. Raises StageFailure when one that waits is not finite."""
-        self._look()
-        return self._sum / self._rows
-
-    def _look(self) -> None:
-        for loss, rows in self._waiting:
-            self._batches += 1
-            self._sum += self.finite(loss.item(), f"in epoch {self._epoch}, batch {self._batches}") * rows
-            self._rows += rows
-        self._waiting.clear()
-
-    def finite(self, loss: float, where: str) -> float:
-        """`loss` itself. Raises StageFailure when it is not finite."""
-        if math.isfinite(loss):
-            return loss
-        rate = f"lower spec.training.optimizer.learningRate (now {self._spec.optimizer.learning_rate:g})"
-        clip = "" if self._spec.gradient_clip_norm else " or set spec.training.gradientClipNorm"
-        raise StageFailure("NonFiniteLoss", f"the loss became {loss} {where}; {rate}{clip}", ExitCode.NON_FINITE_LOSS)
 
 
 def _proved_forward(forward: nn.Module, inputs: Tensor, training: Training) -> Tensor:

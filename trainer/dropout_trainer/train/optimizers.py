@@ -29,6 +29,18 @@ def make_optimizer(model: nn.Module, spec: Optimizer) -> torch.optim.Optimizer:
             return torch.optim.RMSprop(groups, momentum=spec.momentum)
 
 
+def kept_by(spec: Optimizer) -> set[str]:
+    """What the optimiser has of a parameter after its first step."""
+    momentum = {"momentum_buffer"} if spec.momentum else set[str]()
+    match spec.name:
+        case "AdamW" | "Adam":
+            return {"step", "exp_avg", "exp_avg_sq"}
+        case "SGD":
+            return momentum
+        case "RMSprop":
+            return {"step", "square_avg"} | momentum
+
+
 def _groups(model: nn.Module, spec: Optimizer) -> list[dict[str, object]]:
     """One group for each of `spec.groups` and one for the rest; a parameter is in the first that matches it."""
     rates = [(group.learning_rate or spec.learning_rate, _given(group.weight_decay, spec.weight_decay)) for group in spec.groups]

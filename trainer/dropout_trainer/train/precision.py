@@ -3,6 +3,7 @@
 Micikevicius et al.: Mixed Precision Training, ICLR 2018 (arXiv 1710.03740).
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -13,6 +14,8 @@ from dropout_api.names import ExitCode
 from dropout_trainer.errors import StageFailure
 
 DTYPES = {"BFloat16": torch.bfloat16, "Float16": torch.float16}
+SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
+"""What the state of a scaler of gradients holds."""
 Name = Literal["Float32", "BFloat16", "Float16"]
 
 
@@ -35,6 +38,14 @@ class Step:
     def backward(self, loss: Tensor) -> None:
         """Adds the gradients of `loss`."""
         (self._scaler.scale(loss) if self._scaler else loss).backward()  # type: ignore[no-untyped-call]
+
+    def scaler(self) -> dict[str, float] | None:
+        """What the scaling of gradients has come to; None where they are not scaled."""
+        return self._scaler.state_dict() if self._scaler else None
+
+    def restore_scaler(self, state: Mapping[str, float] | None) -> None:
+        if self._scaler and state:
+            self._scaler.load_state_dict(dict(state))
 
     def update(self) -> None:
         """Takes the step that the gradients ask for, and forgets them."""

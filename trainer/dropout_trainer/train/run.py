@@ -1,35 +1,36 @@
 """The training stage: from a task to a candidate in the run's artifacts and a report."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from safetensors.torch import save_file
 from torch import nn
 
-from dropout_api.candidate import WEIGHTS
 from dropout_api.metrics import TaskKind
-from dropout_api.names import METRICS_PORT, Metric, Tag
+from dropout_api.names import METRICS_PORT, Tag
 from dropout_api.report import MAX_METRICS, TrainReport
 from dropout_api.spec import TrainingJobSpec
 from dropout_api.task import TrainTask
+from dropout_trainer.data import Data
 from dropout_trainer.dropout.table import told_once
-from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate.gate import attest
 from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.metrics.measure import measure, names_for
 from dropout_trainer.metrics.tables import Table, by_class, by_segment
 from dropout_trainer.stage import read_task
 from dropout_trainer.train.candidate import rehearse, write_candidate
+from dropout_trainer.train.checkpoints.folder import Refused, folder_at
+from dropout_trainer.train.checkpoints.read import Resumption, latest
+from dropout_trainer.train.checkpoints.saver import Saver
+from dropout_trainer.train.checkpoints.schema import identity
 from dropout_trainer.train.ending import Terminated
 from dropout_trainer.train.evaluating import answers_of
 from dropout_trainer.train.export import eval_copy
 from dropout_trainer.train.facts import WEIGHTS_RUN, Facts, candidate_config, plan_table, run_params
-from dropout_trainer.train.loop import EpochResult, Training, fit
+from dropout_trainer.train.following import FAREWELL_SECONDS, Follower, finishing
+from dropout_trainer.train.loop import Training
 from dropout_trainer.train.preparing import Ground, facts_of, prepare, training_on
-from dropout_trainer.train.stopping import Snapshot
 from dropout_trainer.train.telemetry import Telemetry
 from dropout_trainer.train.tracking import Tracking
 from dropout_trainer.train.trials import data_of, summary, trials
@@ -40,14 +41,6 @@ OUTAGE_SECONDS = 300.0
 """How long MLflow may be away at the end of a training before what it has not taken is given up."""
 ATTEST_ROWS = 16
 """Rows of the test set on which the checks of the live model are made."""
-FAREWELL_SECONDS = 2.0
-"""How long a training that ends before its time waits for MLflow; not at all while that is away."""
-LAST_GOOD = "last-good"
-"""Folder of the run's artifacts for the weights of the last epoch before a loss that was not finite."""
-LIVE_IN_EVAL = (
-    "the model draws random numbers in eval mode, so some of its dropout is live there and the gate will reject it; "
-    "pass training=self.training to functional dropout, or use modules such as nn.Dropout"
-)
 log = logging.getLogger(__name__)
 
 
@@ -60,10 +53,10 @@ def main() -> TrainReport:
     telemetry.start(METRICS_PORT)
     try:
         return train(task, tracking, telemetry)
-    except Terminated:
+    except Terminated as end:
         tracking.drain(FAREWELL_SECONDS if tracking.healthy else 0)
         at = telemetry.progress()
-        raise Terminated(f"after epoch {at.epoch} of {at.epochs}") from None
+        raise type(end)(f"after epoch {at.epoch} of {at.epochs}") from None
     except Exception:
         tracking.drain(FAREWELL_SECONDS if tracking.healthy else 0)
         raise
@@ -78,15 +71,20 @@ def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainRep
     training = training_on(ground, ground.data, spec.seed)
     rehearse_export(training, spec)
     facts = facts_of(ground, training, task.image)
+    saver, resumed = _checkpoints(task, facts, ground, training)
+    if task.attempt > 1:
+        tracking.take_up(resumed.journal.unsent if resumed else [])
     _record(task, facts, training, tracking)
-    with user_code("spec.model.factory: training the model raised", spec.model.factory):
-        told = _cross_validate(ground, tracking, telemetry)
-        if told:  # they have moved the global generators and trained models of their own
-            training = training_on(ground, ground.data, spec.seed)
-        kept = _fit(training, tracking, telemetry)
-        metrics = _test(training, tracking) | kept.metrics() | told
-        tracking.metrics({name: value for name, value in metrics.items() if name.startswith(("test_", "cv_"))}, kept.epoch)
-    _hand_over(training.model, facts, tracking)
+    with finishing(saver):
+        with user_code("spec.model.factory: training the model raised", spec.model.factory):
+            follower = Follower(tracking, telemetry, saver, resumed)
+            told = _cross_validate(ground, follower)
+            if told:  # they have moved the global generators and trained models of their own
+                training = training_on(ground, ground.data, spec.seed)
+            kept = follower.fit(training)
+            metrics = _test(training, tracking) | kept.metrics() | told
+            tracking.metrics({name: value for name, value in metrics.items() if name.startswith(("test_", "cv_"))}, kept.epoch)
+        _hand_over(training.model, facts, tracking)
     at, before = telemetry.progress(), len(trials(spec.training.cross_validation, spec.seed))
     after = f" after {before} trials" if before else ""
     message = f"trained for {at.epoch - before * spec.training.epochs} epochs{after}, kept the weights of epoch {kept.epoch}"
@@ -117,55 +115,37 @@ def _record(task: TrainTask, facts: Facts, training: Training, tracking: Trackin
     tracking.table("dropout_plan.json", *plan_table(facts.plan))
 
 
-def _cross_validate(ground: Ground, tracking: Tracking, telemetry: Telemetry) -> dict[str, float]:
+def _cross_validate(ground: Ground, follower: Follower) -> dict[str, float]:
     """Mean and deviation over the trials that the spec asks for; empty when it asks for none."""
-    asked, kept = ground.spec.training.cross_validation, []
-    for trial in trials(asked, ground.spec.seed):
+    asked = ground.spec.training.cross_validation
+    every = trials(asked, ground.spec.seed)
+    for trial in every[len(follower.ended) :]:
         assert asked is not None
         log.info("trial %d, seed %d%s", trial.number, trial.seed, "" if trial.fold is None else f", fold {trial.fold + 1}/{asked.folds}")
-        training = training_on(ground, data_of(trial, ground.data, asked.folds), trial.seed)
-        kept.append(_fit(training, tracking, telemetry, trial.prefix).metrics())
-        telemetry.advance(trial.number * ground.spec.training.epochs)
-    told = summary(kept) if kept else {}
+        follower.fit(training_on(ground, data_of(trial, ground.data, asked.folds), trial.seed), trial.prefix)
+    told = summary(follower.ended) if every else {}
     for name in (name for name in told if name.endswith("_mean")):
         log.info("%s %.4f ± %.4f", name.removesuffix("_mean"), told[name], told[name.removesuffix("mean") + "std"])
     return told
 
 
-def _fit(training: Training, tracking: Tracking, telemetry: Telemetry, prefix: str = "") -> EpochResult:
-    """Consumes the stream of epochs; returns the one whose weights the model holds at the end."""
-    kept, warned = None, False
-    with _keeping_the_last_good(training.model, tracking) as good:
-        for result in fit(training):
-            log.info("%s", result)
-            telemetry.observe(result)
-            values = result.metrics() | {Metric.EPOCH_SECONDS.value: result.seconds}
-            tracking.metrics({f"{prefix}{name}": value for name, value in values.items()}, result.epoch)
-            kept = result if result.kept or kept is None else kept
-            good.append(Snapshot(result.epoch, training.model))
-            del good[:-1]
-            if result.random_in_eval and not warned:
-                log.warning(LIVE_IN_EVAL)
-                warned = True
-    assert kept is not None  # a spec has one epoch at least
-    return kept
+def _checkpoints(task: TrainTask, facts: Facts, ground: Ground, training: Training) -> tuple[Saver | None, Resumption | None]:
+    """Where the job's checkpoints go, and the one to go on from; None and None for a job that keeps none. Raises StageFailure."""
+    rule = task.spec.checkpoint
+    if task.checkpoints is None or rule is None:
+        return None, None
+    folder, mine = folder_at(task.checkpoints), identity(task.run.id, task.spec, facts.data_sha256)
+    resumed = latest(folder, mine, lambda ended: replace(training, data=_data_after(ended, ground)))
+    return Saver(folder, mine, rule, resumed), resumed
 
 
-@contextmanager
-def _keeping_the_last_good(model: nn.Module, tracking: Tracking) -> Iterator[list[Snapshot]]:
-    """Of a training whose loss becomes not finite, the last snapshot is uploaded, and the error says where it lies."""
-    good: list[Snapshot] = []
-    try:
-        yield good
-    except StageFailure as failure:
-        if failure.reason != "NonFiniteLoss" or not good:
-            raise
-        with TemporaryDirectory(prefix="last-good-") as folder:
-            path = Path(folder) / WEIGHTS
-            save_file({name: tensor.cpu().contiguous() for name, tensor in good[0].weights.items()}, path)
-            tracking.upload([path], FAREWELL_SECONDS, LAST_GOOD)
-        message = f"{failure.message}; the weights of epoch {good[0].epoch} are the run's artifact {LAST_GOOD}/{WEIGHTS}"
-        raise StageFailure(failure.reason, message, failure.exit_code) from None
+def _data_after(ended: int, ground: Ground) -> Data:
+    """Of the training that follows so many ended ones. Raises Refused when there is none."""
+    asked = ground.spec.training.cross_validation
+    every = trials(asked, ground.spec.seed)
+    if ended > len(every):
+        raise Refused(f"state: {ended} trainings have ended, but this job has {len(every)} trials")
+    return data_of(every[ended], ground.data, asked.folds) if asked and ended < len(every) else ground.data
 
 
 def _test(training: Training, tracking: Tracking) -> dict[str, float]:

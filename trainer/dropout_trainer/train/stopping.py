@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -16,15 +17,24 @@ UNDEFINED = (
 )
 
 
+@dataclass(frozen=True)
 class Snapshot:
-    """A copy of a model's weights and buffers, as they were after an epoch."""
+    """A copy of a model's weights and buffers, as they were after an epoch; nobody writes to its tensors."""
 
-    def __init__(self, epoch: int, model: nn.Module) -> None:
-        self.epoch = epoch
-        self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+    epoch: int
+    weights: Mapping[str, Tensor]
+
+    @staticmethod
+    def of(model: nn.Module, epoch: int) -> "Snapshot":
+        return Snapshot(epoch, {name: tensor.clone() for name, tensor in tensors_of(model).items()})
 
     def restore(self, model: nn.Module) -> None:
-        model.load_state_dict(self.weights, strict=False)  # an extra state that is no tensor stays as it is
+        model.load_state_dict(dict(self.weights), strict=False)  # an extra state that is no tensor stays as it is
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Those of the state dict; the model's own memory, not copies."""
+    return {name: tensor.detach() for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
 
 
 class Best:
@@ -34,13 +44,14 @@ class Best:
         self._rule = rule
         smaller = smaller_is_better(rule.monitor) if rule.mode == "Auto" else rule.mode == "Min"
         self._sign = 1 if smaller else -1
-        self._value = math.inf
-        self._kept: Snapshot | None = None
+        self.value = math.inf
+        """Of the monitored metric, turned so that smaller is better; infinite before the first epoch."""
+        self.kept: Snapshot | None = None
 
     @property
     def epoch(self) -> int:
         """0 before the first."""
-        return self._kept.epoch if self._kept else 0
+        return self.kept.epoch if self.kept else 0
 
     def offer(self, epoch: int, metrics: Mapping[str, float], model: nn.Module) -> bool:
         """Whether this epoch is the best so far; if so, its weights are kept. `metrics` are those of `EpochResult`, by name.
@@ -50,9 +61,9 @@ class Best:
         value = metrics[self._rule.monitor] * self._sign
         if math.isnan(value):
             raise StageFailure("SpecInvalid", UNDEFINED.format(self._rule.monitor), ExitCode.SPEC_INVALID)
-        if not value < self._value - self._rule.min_delta:
+        if not value < self.value - self._rule.min_delta:
             return False
-        self._value, self._kept = value, Snapshot(epoch, model)
+        self.value, self.kept = value, Snapshot.of(model, epoch)
         return True
 
     def exhausted(self, epoch: int) -> bool:
@@ -61,5 +72,5 @@ class Best:
 
     def restore(self, model: nn.Module) -> None:
         """The weights of the best epoch."""
-        if self._kept:
-            self._kept.restore(model)
+        if self.kept:
+            self.kept.restore(model)

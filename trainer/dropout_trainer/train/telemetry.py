@@ -69,6 +69,17 @@ class Telemetry:
         self._skipped += epochs - self._sample.epoch
         self._before = epochs
 
+    @property
+    def seconds(self) -> float:
+        """That all epochs so far have taken."""
+        return self._seconds
+
+    def take_up(self, seconds: float, last: EpochResult | None) -> None:
+        """Goes on where another process was: after so many seconds, `last` being the latest epoch of the training in progress."""
+        self._seconds = seconds - (last.seconds if last else 0.0)
+        if last:
+            self.observe(last)
+
     def progress(self) -> ProgressSample:
         return self._sample.model_copy(update={"tracking_healthy": self._healthy()})
 

@@ -14,13 +14,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dropout_api.candidate import CANDIDATE_PATH
 from dropout_api.names import ExitCode
 from dropout_trainer.errors import StageFailure
+from dropout_trainer.train.points import Points, Present
 
 Client = Any
 """An mlflow.MlflowClient; its package has no types."""
@@ -32,15 +32,6 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")
 """Error codes after which the same request cannot succeed."""
 REQUEST_SECONDS = 20
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Points:
-    """Metrics of one step; `time` in milliseconds since the epoch is fixed once, so that a repeated write is the same write."""
-
-    step: int
-    time: int
-    values: tuple[tuple[str, float], ...]
 
 
 Write = Points | Callable[[Client], None]
@@ -65,6 +56,7 @@ class Tracking:
         self._tables: list[dict[str, str]] = []
         self._changed = threading.Condition()
         self._stop = threading.Event()
+        self._present: Present | None = None
         self._thread = threading.Thread(target=self._send_all, name="tracking", daemon=True)
         self.healthy = True
         self.lost = 0
@@ -72,6 +64,17 @@ class Tracking:
 
     def start(self) -> None:
         self._thread.start()
+
+    def take_up(self, unsent: Sequence[Points]) -> None:
+        """An earlier attempt has written to this run: what it had not sent goes first, and no step is written twice."""
+        self._present = Present(self._run_id)
+        for points in unsent:
+            self._put(points)
+
+    def unsent(self) -> list[Points]:
+        """Points that MLflow has not confirmed."""
+        with self._changed:
+            return [write for write in self._waiting if isinstance(write, Points)]
 
     def params(self, values: Mapping[str, object]) -> None:
         """Parameters of the run, in requests of as many as MLflow takes; text beyond its limits is cut."""
@@ -167,7 +170,7 @@ class Tracking:
     def _sent(self, batch: Sequence[Write]) -> bool:
         """Whether there is nothing more to do for `batch`: it is written, or MLflow will never take it."""
         try:
-            _send(self._connected(), self._run_id, batch)
+            self._send(self._connected(), batch)
         except Exception as error:
             if getattr(error, "error_code", None) in REFUSALS:
                 log.warning("MLflow refuses a record of this run: %s", _brief(error))
@@ -181,6 +184,19 @@ class Tracking:
         self.healthy = True
         return True
 
+    def _send(self, client: Client, batch: Sequence[Write]) -> None:
+        if not isinstance(batch[0], Points):
+            batch[0](client)
+            return
+        from mlflow.entities import Metric
+
+        points = [write for write in batch if isinstance(write, Points)]
+        if self._present:
+            points = self._present.without(client, points)
+        metrics = [Metric(key, value, item.time, item.step) for item in points for key, value in item.values]
+        if metrics:
+            client.log_batch(self._run_id, metrics=metrics)
+
 
 def _batch(waiting: Sequence[Write]) -> list[Write]:
     """What goes into the next request: the first write, and with points all points that follow, as many as MLflow takes."""
@@ -192,16 +208,6 @@ def _batch(waiting: Sequence[Write]) -> list[Write]:
             break
         result.append(write)
     return result
-
-
-def _send(client: Client, run_id: str, batch: Sequence[Write]) -> None:
-    if not isinstance(batch[0], Points):
-        batch[0](client)
-        return
-    from mlflow.entities import Metric
-
-    points = [write for write in batch if isinstance(write, Points)]
-    client.log_batch(run_id, metrics=[Metric(key, value, item.time, item.step) for item in points for key, value in item.values])
 
 
 def _write_params(client: Client, run_id: str, items: Sequence[tuple[str, str]]) -> None:
