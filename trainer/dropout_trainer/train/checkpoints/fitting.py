@@ -32,9 +32,9 @@ def unlike(found: Mapping[str, Tensor], own: Mapping[str, Tensor], part: str) ->
     if names := sorted(found.keys() ^ own.keys()):
         yield f"{part}: of another model ({', '.join(names[:5])})"
         return
-    for name, tensor in found.items():
-        if tensor.shape != own[name].shape or tensor.dtype != own[name].dtype:
-            yield f"{part}: {name} is {_kind(tensor)}, but the model's is {_kind(own[name])}"
+    for name, tensor in own.items():  # a safetensors file has no order
+        if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
+            yield f"{part}: {name} is {_kind(found[name])}, but the model's is {_kind(tensor)}"
             return
 
 
