@@ -120,7 +120,7 @@ def test_dropout_left_on_is_rejected_by_op_and_module(namespace: str, mlflow: Cl
 
 def test_verify_again_registers_what_an_impossible_bar_kept_out(namespace: str, mlflow: ClusterMlflow) -> None:
     def bar_too_high(job: cluster.Object) -> None:
-        job["spec"]["gate"] = [{"metric": "accuracy", "min": 1.5}]
+        job["spec"]["gate"] = [{"metric": "accuracy", "min": 1.0}]
 
     first = cluster.apply_sample("digits-cnn", namespace, bar_too_high)
     run = first.reaches("Rejected")["run"]["id"]
