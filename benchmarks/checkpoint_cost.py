@@ -19,7 +19,7 @@ from typing import Any
 from operator_load import Figure
 
 COST = 0.02
-EPOCHS, ROWS, BATCH, WIDTHS = 9, 20_000, 128, (784, 2048, 2048, 2048)
+EPOCHS, ROWS, BATCH, WIDTHS = 5, 16_000, 128, (784, 2048, 2048, 2048)
 
 
 def figures() -> list[Figure]:

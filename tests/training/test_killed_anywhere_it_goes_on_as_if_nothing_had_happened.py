@@ -12,6 +12,7 @@ import pytest
 from dropout_testing.attempts import Asked, outcome
 
 KILLS = 20
+pytestmark = pytest.mark.timeout(900)  # twenty processes each, on a machine that may be busy
 SPEC: dict[str, Any] = {
     "model": {"factory": "dropout_testing.attempts:network"}, "data": {"factory": "dropout_testing.attempts:data"},
     "resourcesPerNode": {"limits": {"cpu": "1"}}, "checkpoint": {"volumeClaim": "c", "everyEpochs": 1, "everySteps": 4, "keep": 2},
