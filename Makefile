@@ -78,7 +78,8 @@ e2e: $(READY) images datasets ## Samples on a real cluster, with MLflow and Prom
 bench: $(BENCH)/.ready cluster-build datasets ## Benchmarks: ratios and measured figures, in one run
 	$(BENCH)/bin/python benchmarks/run.py
 
-soak: $(READY) cluster-build ## Long faults: minutes of API server and MLflow outages
+soak: $(READY) cluster-build ## Long faults: minutes of API server and MLflow outages, trainings killed at many more steps
+	SOAK=1 $(PYTEST) tests/training -q -n 2 --timeout 3600
 	SOAK=1 $(PYTEST) tests/api -q -k "fault or outage or killed" --timeout 3600
 
 crds: $(READY) ## Make the CRD from the typed models, here and in the chart
