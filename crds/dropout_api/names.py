@@ -124,6 +124,7 @@ class ExitCode(IntEnum):
     USER_CODE = 70
     NON_FINITE_LOSS = 71
     EXPORT_FAILED = 73
+    CHECKPOINTS_UNAVAILABLE = 74  # their store does not answer, and starting over would lose what lies there
     PREEMPTED = 75  # stopped by SIGTERM after a checkpoint was saved
     SPEC_INVALID = 78
 

@@ -18,6 +18,7 @@ BY_THE_NODE = ("Evicted", "Preempting", "NodeLost", "Shutdown", "Terminated")
 """Reasons of a pod that its node has ended. Without a condition DisruptionTarget the pod itself may have caused it, as by a full volume."""
 MAY_PASS = {
     ExitCode.TRACKING_UNAVAILABLE: ("TrackingUnavailable", "MLflow could not be reached"),
+    ExitCode.CHECKPOINTS_UNAVAILABLE: ("CheckpointsUnavailable", "the store of its checkpoints could not be reached"),
     ExitCode.PREEMPTED: ("Preempted", "the training says that it was told to end and saved a checkpoint"),
 }
 """Exit codes after which trying again may help. The reason is ours: what a pod calls its end must not decide whether a restart counts."""

@@ -53,7 +53,8 @@ def test_prometheus_series() -> None:
 def test_exit_codes() -> None:
     assert {code.name: int(code) for code in names.ExitCode} == {
         "OK": 0, "REJECTED": 1, "UNDECIDED": 3, "USAGE": 64, "DATA_INVALID": 65, "DATA_MISSING": 66, "TRACKING_UNAVAILABLE": 69,
-        "USER_CODE": 70, "NON_FINITE_LOSS": 71, "EXPORT_FAILED": 73, "PREEMPTED": 75, "SPEC_INVALID": 78,
+        "USER_CODE": 70, "NON_FINITE_LOSS": 71, "EXPORT_FAILED": 73, "CHECKPOINTS_UNAVAILABLE": 74,
+        "PREEMPTED": 75, "SPEC_INVALID": 78,
     }
 
 

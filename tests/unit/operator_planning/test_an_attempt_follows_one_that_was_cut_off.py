@@ -50,6 +50,7 @@ def killed(sim: Simulation) -> Simulation:
 @pytest.mark.parametrize(("failed", "reason"), [
     (ended_pod(JOB, 137), "Killed"), (ended_pod(JOB, 139), "Killed"), (ended_pod(JOB, 135), "Killed"), (ended_pod(JOB, 143), "Killed"),
     (ended_pod(JOB, ExitCode.TRACKING_UNAVAILABLE), "TrackingUnavailable"), (ended_pod(JOB, ExitCode.PREEMPTED), "Preempted"),
+    (ended_pod(JOB, ExitCode.CHECKPOINTS_UNAVAILABLE), "CheckpointsUnavailable"),
     (None, "PodLost"), (pod(JOB, phase="Failed", reason="UnexpectedAdmissionError", message="no GPU left"), "UnexpectedAdmissionError"),
     (ended_pod(JOB, 137, reason="Error", disruption=EVICTED), "EvictionByEvictionAPI"), (ended_pod(JOB, 143, deleted=NOW), "PodDeleted"),
     (pod(JOB, phase="Failed", disruption=EVICTED), "EvictionByEvictionAPI"),

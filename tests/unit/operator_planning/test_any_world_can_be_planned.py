@@ -28,7 +28,7 @@ jobs = st.builds(
     failed=st.booleans(), reason=reasons, message=texts,
 )
 disruptions = st.builds(Disruption, reason=reasons, message=texts, since=st.none() | times)
-codes = st.integers(-1, 300) | st.sampled_from([69, 75, 137])
+codes = st.integers(-1, 300) | st.sampled_from([69, 74, 75, 137])
 ends = st.builds(Terminated, exit_code=codes, reason=reasons, message=texts, finished=st.none() | times)
 pods = st.builds(
     PodView, namespace=namespaces, name=st.just("pod"), owner_uid=st.sampled_from([None, "child", "child-2", REF.uid]), created=times,

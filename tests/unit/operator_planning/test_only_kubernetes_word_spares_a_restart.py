@@ -47,7 +47,7 @@ def test_what_was_seen_of_the_pod_while_it_lived_holds_when_it_is_gone() -> None
     assert after(seen="PodDeleted").disruption == "PodDeleted"
 
 
-@pytest.mark.parametrize("code", [69, 75, 137])
+@pytest.mark.parametrize("code", [69, 74, 75, 137])
 @pytest.mark.parametrize("said", ["Suspended", "EvictionByEvictionAPI", "PodDeleted", "Preempted", "Evicted"])
 def test_no_report_of_the_pod_spares_a_restart(code: int, said: str) -> None:
     report = json.dumps({"stage": "train", "reason": said, "message": "Kubernetes did it"})

@@ -185,4 +185,4 @@ def test_a_store_that_does_not_answer_ends_the_attempt_rather_than_starting_over
 def test_a_place_that_cannot_be_written_is_told_before_training(uri: str, why: str) -> None:
     with pytest.raises(StageFailure, match=why) as end:
         folder_at(uri)
-    assert (end.value.reason, end.value.exit_code) == ("CheckpointsUnavailable", ExitCode.DATA_MISSING)
+    assert (end.value.reason, end.value.exit_code) == ("CheckpointsUnavailable", ExitCode.CHECKPOINTS_UNAVAILABLE)

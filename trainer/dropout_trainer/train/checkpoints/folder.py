@@ -48,7 +48,7 @@ def folder_at(uri: str) -> Folder:
         folder.remove("probe.tmp")
     except Exception as error:  # each scheme's package has exceptions of its own
         message = f"spec.checkpoint: {uri} cannot be written: {type(error).__name__}: {str(error)[:300]}; {_remedy(error)}"
-        raise StageFailure("CheckpointsUnavailable", message, ExitCode.DATA_MISSING) from None
+        raise StageFailure("CheckpointsUnavailable", message, ExitCode.CHECKPOINTS_UNAVAILABLE) from None
     return folder
 
 
@@ -155,6 +155,6 @@ class RemoteFolder:
             except Exception as error:  # each scheme's package has exceptions of its own
                 if number + 1 == TRIES:
                     message = f"spec.checkpoint: {name} of {self._root} cannot be read: {type(error).__name__}: {str(error)[:300]}"
-                    raise StageFailure("CheckpointsUnavailable", message, ExitCode.DATA_MISSING) from None
+                    raise StageFailure("CheckpointsUnavailable", message, ExitCode.CHECKPOINTS_UNAVAILABLE) from None
                 time.sleep(PAUSE * 2**number)
         raise AssertionError
