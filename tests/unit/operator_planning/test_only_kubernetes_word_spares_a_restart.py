@@ -55,7 +55,7 @@ def test_no_report_of_the_pod_spares_a_restart(code: int, said: str) -> None:
     attempt = after(ended_pod(JOB, code, report))
 
     assert attempt.disruption is None
-    assert attempt.reason in ("TrackingUnavailable", "Preempted", "Killed")
+    assert attempt.reason in ("TrackingUnavailable", "CheckpointsUnavailable", "Preempted", "Killed")
 
 
 def test_a_node_that_ends_the_pod_for_its_own_fault_counts() -> None:
