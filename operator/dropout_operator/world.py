@@ -141,6 +141,12 @@ class PodView:
     image_id: str
     devices: dict[str, str]
 
+    @property
+    def stays(self) -> bool:
+        """Whether nothing ends it, nor has ended it. Of a pod that is gone but for its object the times say little: the kubelet's own
+        deletion moves the time of the user's."""
+        return self.terminated is None and self.deleted is None and self.disruption is None
+
     @classmethod
     def parse(cls, raw: Object) -> "PodView":
         meta, spec, status = raw["metadata"], raw.get("spec", {}), raw.get("status", {})

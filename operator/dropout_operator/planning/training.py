@@ -52,7 +52,7 @@ def _under_way(world: World, job: JobView) -> Plan:
         late = f"not started within spec.startDeadlineSeconds: {message}"
         return fail(world, Failure(reason=reason, message=late, pod=pod.name if pod else None), job)
     status = update(world.job.status, phase=Phase.QUEUED if queued else Phase.STARTING, message=of_attempt(world.job.status, message))
-    status = status if pod is None else with_attempt(status, disruption=None)
+    status = with_attempt(status, disruption=None) if pod is not None and pod.stays else status
     told: tuple[EmitEvent, ...] = ()
     if queued:
         told = (event(world, "Queued", message),)
@@ -70,9 +70,9 @@ def _late(world: World, job: JobView, pod: PodView | None) -> bool:
 def _running(world: World, pod: PodView) -> Plan:
     status = world.job.status
     begins = status.phase is not Phase.RUNNING
-    spared = status.attempts[-1].disruption is not None  # Kubernetes took it back
+    spared = status.attempts[-1].disruption is not None and pod.stays  # Kubernetes took it back
     new = update(status, phase=Phase.RUNNING, devices=pod.devices, image_id=pod.image_id or None)
-    new = with_attempt(new, start_time=pod.started, disruption=None)
+    new = with_attempt(new, start_time=pod.started, **({"disruption": None} if pod.stays else {}))
     if begins or spared:
         new = update(new, message=of_attempt(status, "training"))
     told = (event(world, "TrainingStarted", f"pod {pod.name} runs {pod.image_id or 'its image'}"),) if begins else ()

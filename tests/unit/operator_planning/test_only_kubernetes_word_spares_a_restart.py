@@ -47,6 +47,14 @@ def test_what_was_seen_of_the_pod_while_it_lived_holds_when_it_is_gone() -> None
     assert after(seen="PodDeleted").disruption == "PodDeleted"
 
 
+def test_what_was_seen_is_kept_while_the_pod_is_over_and_its_job_has_not_failed_yet() -> None:
+    """The kubelet deletes a pod's object after its end, which moves the time of its deletion behind that end."""
+    job, begun = train_job(), {"attempts": [{"number": 1, "job": "digits-1", "disruption": "PodDeleted"}]}
+    over = ended_pod(job, 75, deleted=LATER)
+
+    assert written(plan(world(under_way("Running", **begun), job, pods=(over,))).actions).attempts[0].disruption == "PodDeleted"
+
+
 @pytest.mark.parametrize("code", [69, 74, 75, 137])
 @pytest.mark.parametrize("said", ["Suspended", "EvictionByEvictionAPI", "PodDeleted", "Preempted", "Evicted"])
 def test_no_report_of_the_pod_spares_a_restart(code: int, said: str) -> None:
