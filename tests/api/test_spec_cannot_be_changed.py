@@ -17,13 +17,13 @@ FULL: dict[str, Any] = {
     "dropout": {"rate": 0.5, "layers": [{"match": "*", "rate": 0.1}]}, "training": {"epochs": 3}, "seed": 1, "determinism": "Strict",
     "image": "a:1", "imagePullPolicy": "Always", "imagePullSecrets": ["a"], "resourcesPerNode": {"limits": {"cpu": "1"}},
     "tracking": {"experiment": "a"}, "export": {"model": "a"}, "gate": [{"metric": "loss", "max": 1}], "startDeadlineSeconds": 60,
-    "activeDeadlineSeconds": 60,
+    "activeDeadlineSeconds": 60, "checkpoint": {"volumeClaim": "a"}, "restart": {"maxRestarts": 1},
 }
 OTHER: dict[str, Any] = {
     "model": {"factory": "cnn"}, "data": {"factory": "sklearn", "args": {"name": "wine"}}, "dropout": {"rate": 0.4},
     "training": {"epochs": 4}, "seed": 2, "determinism": "Off", "image": "a:2", "imagePullPolicy": "Never", "imagePullSecrets": [],
     "resourcesPerNode": {"limits": {"cpu": "2"}}, "tracking": {"experiment": "b"}, "export": {"model": "b"}, "gate": [],
-    "startDeadlineSeconds": 61, "activeDeadlineSeconds": 61,
+    "startDeadlineSeconds": 61, "activeDeadlineSeconds": 61, "checkpoint": {"volumeClaim": "b"}, "restart": {"maxRestarts": 2},
 }
 TEMPLATE: dict[str, Any] = {
     "labels": {"a": "1"}, "annotations": {"a": "1"}, "nodeSelector": {"a": "1"}, "tolerations": [{"key": "a"}],
@@ -67,7 +67,7 @@ def test_a_field_cannot_be_removed_and_set_anew(field: str, plane: ControlPlane,
     assert f"spec.{field} is immutable" in refusal(plane, namespace, "job", without)
 
 
-@pytest.mark.parametrize("field", ["image", "imagePullPolicy", "activeDeadlineSeconds"])
+@pytest.mark.parametrize("field", ["image", "imagePullPolicy", "activeDeadlineSeconds", "checkpoint"])
 def test_an_optional_field_cannot_be_added_later(field: str, plane: ControlPlane, namespace: str) -> None:
     create(plane, namespace, "job")
     spec = plane.request("GET", f"{collection(namespace)}/job")["spec"]

@@ -123,7 +123,7 @@ def control_plane(folder: Path, binaries: Path) -> Iterator[ControlPlane]:
         wait_until("the API server", lambda: _ready(plane), 90, server)
         stack.enter_context(running([
             binaries / "kube-controller-manager", "--kubeconfig", plane.kubeconfig(), "--leader-elect=false", "--secure-port", "0",
-            "--controllers", "job-controller,garbage-collector-controller,namespace-controller",
+            "--controllers", "job-controller,garbage-collector-controller,namespace-controller,pod-garbage-collector-controller",
             "--concurrent-gc-syncs", "5",
         ], folder / "kube-controller-manager.log"))
         yield plane
