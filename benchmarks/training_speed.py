@@ -256,13 +256,23 @@ def measure(name: str, rounds: int) -> dict[str, list[float]]:
     native = prepare(TrainingJobSpec.model_validate(spec))
     fast = replace(native, spec=TrainingJobSpec.model_validate({**spec, "dropout": {"implementation": "Fast"}}))
     result: dict[str, list[float]] = {}
-    with TemporaryDirectory() as folder:
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    with TemporaryDirectory() as folder, tracking_to(f"sqlite:///{folder}/mlflow.db"):
         for _ in range(rounds):
             for runner, run in RUNNERS.items():
                 result.setdefault(runner, []).append(run(native, Path(folder)))
             result.setdefault(FAST, []).append(ours(fast, Path(folder)))
     return result
+
+
+@contextmanager
+def tracking_to(uri: str) -> Iterator[None]:
+    """For all runners: ours and Lightning's ask the environment, and Hugging Face's callback leaves what it was told with MLflow."""
+    import mlflow
+
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    mlflow.set_tracking_uri(uri)
+    yield
+    mlflow.end_run()
 
 
 def figures(models: Sequence[str] = tuple(MODELS), rounds: int = 3) -> list[Figure]:
