@@ -1,5 +1,7 @@
 """Properties over whole lives of a job: the operator is cut off anywhere, the cluster does anything, time passes."""
 
+from collections.abc import Callable, Sequence
+
 import pytest
 from dropout_testing.worlds import REF, SOURCE, Simulation, again, kinds, passed_report, rejected_report, spec, train_report
 from hypothesis import given, settings
@@ -82,6 +84,20 @@ def test_no_story_makes_two_of_anything_or_takes_a_fact_back(wanted: JobSpec, st
 OTHERS_THAT_DELETE = ["someone deletes the Job", "the user suspends"]
 
 
+def play(sim: Simulation, events: Sequence[Callable[[], object]], cut: int, down: bool) -> None:
+    """Each event and what the operator does of it, but that it is cut off after `cut` actions; `down` says until when."""
+    left: int | None = cut
+    for event in events:
+        event()
+        done = len(sim.reconcile(left))
+        if left is not None and done >= left:
+            left = None
+            if not down:
+                sim.reconcile()
+        elif left is not None:
+            left -= done
+
+
 @pytest.mark.parametrize("down", [False, True], ids=["at once", "after the next event"])
 @pytest.mark.parametrize("cut", range(24))
 def test_a_job_ends_the_same_wherever_the_operator_is_cut_off(cut: int, down: bool) -> None:
@@ -121,16 +137,7 @@ def test_an_evicted_training_ends_the_same_wherever_the_operator_is_cut_off(cut:
     events = [lambda: None, sim.pod_starts, sim.pod_is_evicted, lambda: sim.pod_ends(exit_code=75), sim.pods.clear,
               sim.garbage_is_collected, sim.time_passes, sim.pod_starts, lambda: sim.pod_ends(message=train_report()),
               lambda: sim.pod_starts(Stage.VERIFY), lambda: sim.pod_ends(Stage.VERIFY, message=passed_report())]
-    left: int | None = cut
-    for event in events:
-        event()
-        done = len(sim.reconcile(left))
-        if left is not None and done >= left:
-            left = None
-            if not down:
-                sim.reconcile()
-        elif left is not None:
-            left -= done
+    play(sim, events, cut, down)
     for _ in range(3):
         for settle in (sim.garbage_is_collected, sim.time_passes, sim.pod_starts, lambda: sim.pod_ends(message=train_report()),
                        lambda: sim.pod_starts(Stage.VERIFY), lambda: sim.pod_ends(Stage.VERIFY, message=passed_report())):
@@ -150,16 +157,7 @@ def test_a_verification_ends_the_same_wherever_the_operator_is_cut_off(cut: int,
     sim = Simulation(again())
     events = [lambda: None, lambda: sim.pod_starts(Stage.VERIFY), sim.suspend, lambda: sim.suspend(False), sim.garbage_is_collected,
               lambda: sim.pod_starts(Stage.VERIFY), lambda: sim.pod_ends(Stage.VERIFY, message=passed_report())]
-    left: int | None = cut
-    for event in events:
-        event()
-        done = len(sim.reconcile(left))
-        if left is not None and done >= left:
-            left = None
-            if not down:
-                sim.reconcile()
-        elif left is not None:
-            left -= done
+    play(sim, events, cut, down)
     for settle in 2 * (sim.garbage_is_collected, lambda: sim.pod_starts(Stage.VERIFY),
                        lambda: sim.pod_ends(Stage.VERIFY, message=passed_report())):
         sim.reconcile()

@@ -13,8 +13,7 @@ from dropout_api.problems import as_job_spec
 from dropout_api.spec import TrainingJobSpec
 from dropout_trainer.dropout.table import render
 from dropout_trainer.errors import StageFailure
-from dropout_trainer.train.factories import build_model
-from dropout_trainer.train.preparing import plan_of, prepare
+from dropout_trainer.train.preparing import prepare, training_on
 from dropout_trainer.validate.command import show
 from dropout_trainer.validate.files import Judged, judge_file
 from dropout_trainer.verify.terminal import complain, console, plain
@@ -62,9 +61,9 @@ def run(path: str, as_json: bool) -> int:
 def preview(name: str, spec: TrainingJobSpec) -> Preview:
     """Builds what the trainer would, from the same seeds. Raises StageFailure as the trainer does."""
     ground = prepare(spec)
-    model = build_model(spec.model, ground.data, ground.task.outputs).to(ground.device)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Preview(name, spec.model.factory, ground.task, parameters, len(ground.data.train), plan_of(ground, model, ground.data))
+    training = training_on(ground, ground.data, spec.seed)
+    parameters = sum(parameter.numel() for parameter in training.model.parameters())
+    return Preview(name, spec.model.factory, ground.task, parameters, len(ground.data.train), training.plan.rows)
 
 
 def _training(job: Judged) -> TrainingJobSpec:

@@ -57,12 +57,12 @@ def training_on(ground: Ground, data: Data, seed: int) -> Training:
         left = load_weights(model, ground.start.tensors, spec.model.weights.strict)
         log.info("weights  %d tensors taken, %d drawn from the seed", len(ground.start.tensors), len(left))
     model = model.to(ground.device)
-    rows = plan_of(ground, model, data)
+    rows = _plan(ground, model, data)
     objective = make_objective(ground.task, data, spec.training.loss)
     return Training(model, data, objective, apply_plan(rows, model), spec.training, seeds, tuple(spec.data.augmentation))
 
 
-def plan_of(ground: Ground, model: nn.Module, data: Data) -> list[PlanRow]:
+def _plan(ground: Ground, model: nn.Module, data: Data) -> list[PlanRow]:
     """The dropout plan for `model`, with its warnings. Raises StageFailure for a rule that does not fit."""
     spec = ground.spec
     fast = resolve_fast(spec.dropout.implementation, ground.device, spec.training.compile)
