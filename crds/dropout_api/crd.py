@@ -26,6 +26,7 @@ from dropout_api.spec import (
     REQUIRED,
     REQUIRED_TO_TRAIN,
     UNUSED,
+    UNUSED_WITH_COMMAND,
     UNUSED_WITH_FROM,
     JobSpec,
 )
@@ -157,12 +158,16 @@ def wire_name(field: str) -> str:
 
 
 def _trained_or_from() -> list[Schema]:
-    """As `JobSpec` itself checks it: a job either trains, or verifies what another has trained."""
-    required = [_message(name, f"has(self.from) || has(self.{name})", REQUIRED) for name in map(wire_name, REQUIRED_TO_TRAIN)]
+    """As `JobSpec` itself checks it: a job trains, has a program that trains, or verifies what another has trained."""
+    required = [
+        _message(name, f"has(self.from) || has(self.command) || has(self.{name})", REQUIRED) for name in map(wire_name, REQUIRED_TO_TRAIN)
+    ]
+    own = [_message(name, f"!has(self.command) || !has(self.{name})", UNUSED_WITH_COMMAND) for name in map(wire_name, REQUIRED_TO_TRAIN)]
     unused = [_message(name, f"!has(self.from) || !has(self.{name})", UNUSED) for name in map(wire_name, UNUSED_WITH_FROM)]
     plan = "!has(self.from) || !has(self.dropout.rate) && self.dropout.layers.size() == 0"
     compiled = f"!self.training.compile || self.dropout.layers.all(rule, rule.schedule.kind in {_list(COMPILABLE)})"
-    return [*required, *unused, _message("dropout", plan, UNUSED), _message("dropout.layers: a schedule", compiled, COMPILED_AT_FEW_RATES)]
+    plans = [_message("dropout", plan, UNUSED), _message("dropout.layers: a schedule", compiled, COMPILED_AT_FEW_RATES)]
+    return [*required, *own, *unused, *plans]
 
 
 def _beside_checkpoints() -> Schema:

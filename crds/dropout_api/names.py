@@ -49,6 +49,8 @@ OWN_VOLUMES = ("dropout-tmp", "dropout-shm", "dropout-checkpoints")
 
 RESERVED_ENV_PREFIXES = ("DROPOUT_", "MLFLOW_")
 
+RENDEZVOUS_PORT = 29500
+"""Where the processes of a distributed training find each other, on the pod of rank 0."""
 METRICS_PORT = 8080
 METRICS_PORT_NAME = "metrics"
 METRICS_PATH = "/metrics"
@@ -67,6 +69,22 @@ class Metric(StrEnum):
     TEST_ACCURACY = "test_accuracy"
     LEARNING_RATE = "learning_rate"  # of the epoch's last step
     EPOCH_SECONDS = "epoch_seconds"
+
+
+class Torchrun(StrEnum):
+    """Environment of each process of a training, as torchrun sets it (https://docs.pytorch.org/docs/stable/elastic/run.html)."""
+
+    RANK = "RANK"
+    LOCAL_RANK = "LOCAL_RANK"
+    WORLD_SIZE = "WORLD_SIZE"
+    LOCAL_WORLD_SIZE = "LOCAL_WORLD_SIZE"
+    GROUP_RANK = "GROUP_RANK"  # of the node
+    MASTER_ADDR = "MASTER_ADDR"
+    MASTER_PORT = "MASTER_PORT"
+
+
+NODE_RANK = "JOB_COMPLETION_INDEX"
+"""Where the Job controller tells a pod of an Indexed Job its number."""
 
 
 class Gauge(StrEnum):
@@ -126,6 +144,7 @@ class ExitCode(IntEnum):
     EXPORT_FAILED = 73
     CHECKPOINTS_UNAVAILABLE = 74  # their store does not answer, and starting over would lose what lies there
     PREEMPTED = 75  # stopped by SIGTERM after a checkpoint was saved
+    PEER_LOST = 76  # another process of a distributed training went away
     SPEC_INVALID = 78
 
 

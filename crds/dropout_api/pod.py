@@ -19,11 +19,20 @@ Name = Annotated[str, Field(min_length=1, max_length=253)]
 FreeForm = Annotated[dict[str, JsonValue], Field(json_schema_extra={"x-free-form": True})]
 
 
+GPU_PREFIX = "nvidia.com/"
+"""Of the extended resources nvidia.com/gpu and nvidia.com/mig-1g.10gb."""
+
+
 class ResourceRequirements(Wire):
     """Kubernetes resource quantities by name."""
 
     requests: Annotated[dict[str, Quantity], Field(max_length=32)] = {}
     limits: Annotated[dict[str, Quantity], Field(max_length=32)] = {}
+
+    @property
+    def gpus(self) -> int:
+        """Whole GPUs and MIG slices of the limits, each counting as one."""
+        return sum(int(count) for name, count in self.limits.items() if name.startswith(GPU_PREFIX) and str(count).isdecimal())
 
 
 class Toleration(Wire):

@@ -174,11 +174,18 @@ class JobSpec(Wire):
     determinism: Determinism = Determinism.WARN_ONLY
     """Strict refuses operations that have no deterministic form, WarnOnly warns, "Off" leaves torch as it is; write it in
     quotes, because YAML reads a bare Off as false."""
+    command: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(min_length=1, max_length=64)] | None = None
+    """A program of your own instead of `model` and `data`, as [python, train.py]. It trains as it likes and hands its model over through
+    dropout_trainer.loop; plan, run, checkpoints, gate and registration are the platform's."""
     image: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     """Image of the training pod; the platform's trainer image when not set. Derive yours from that one."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     image_pull_secrets: Annotated[list[DnsLabel], Field(max_length=16)] = []
     """Names of Secrets in the job's namespace."""
+    nodes: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Pods that train one model together (DistributedDataParallel). All start, end and are tried again together."""
+    processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Training processes of each pod. When not set, one for each GPU of `resourcesPerNode.limits`, a MIG slice being one GPU; 1 without."""
     resources_per_node: ResourceRequirements = ResourceRequirements()
     """Resources of the training container, as `limits: {nvidia.com/gpu: 1}`. Defaults come from the platform."""
     pod_template: PodTemplate = PodTemplate()
@@ -208,9 +215,11 @@ class JobSpec(Wire):
     @model_validator(mode="after")
     def _trained_or_from(self) -> Self:
         if self.source is None:
-            missing = [name for name in REQUIRED_TO_TRAIN if getattr(self, name) is None]
-            if missing:
-                raise ValueError(f"{missing[0]} {REQUIRED}")
+            given = [name for name in REQUIRED_TO_TRAIN if getattr(self, name) is not None]
+            if self.command is None and len(given) < len(REQUIRED_TO_TRAIN):
+                raise ValueError(f"{next(name for name in REQUIRED_TO_TRAIN if name not in given)} {REQUIRED}")
+            if self.command is not None and given:
+                raise ValueError(f"{given[0]} {UNUSED_WITH_COMMAND}")
             return self
         used = [name for name in UNUSED_WITH_FROM if getattr(self, name) is not None]
         if self.dropout != DropoutSpec():
@@ -220,18 +229,36 @@ class JobSpec(Wire):
         return self
 
 
+    @property
+    def processes(self) -> int:
+        """Training processes of a pod."""
+        return self.processes_per_node or max(1, self.resources_per_node.gpus)
+
+    @property
+    def world_size(self) -> int:
+        """Training processes of all pods."""
+        return self.nodes * self.processes
+
+
 class TrainingJobSpec(JobSpec):
-    """The spec of a job that trains, as the trainer reads it."""
+    """The spec of a job that the trainer itself trains."""
 
     model: ModelSpec
     data: DataSpec
 
 
+class CommandJobSpec(JobSpec):
+    """The spec of a job that a program of the user's trains."""
+
+    command: Annotated[list[str], Field(min_length=1)]
+
+
 COMPILED_AT_FEW_RATES = "does not go with training.compile when it is Linear or Curriculum, which would compile anew at each step"
 REQUIRED_TO_TRAIN = ("model", "data")
-REQUIRED = "is required, unless spec.from names a run whose candidate is to be verified again"
+REQUIRED = "is required, unless spec.command trains or spec.from names a run whose candidate is to be verified again"
+UNUSED_WITH_COMMAND = "does not go with spec.command: your own program brings its model and its data"
 PT2_REQUIRED = "must hold PT2, which is what the gate judges and a version answers with"
-UNUSED_WITH_FROM = (*REQUIRED_TO_TRAIN, "image", "image_pull_policy", "checkpoint", "active_deadline_seconds")
+UNUSED_WITH_FROM = (*REQUIRED_TO_TRAIN, "command", "image", "image_pull_policy", "checkpoint", "active_deadline_seconds")
 """What says how to train, as far as its being set can be seen: a field with a default looks the same either way."""
 UNUSED = "does not go with spec.from: an existing candidate is verified again and nothing is trained"
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from dropout_api.model import Wire
 from dropout_api.names import tenant_name
-from dropout_api.spec import JobSpec, RunId, TrainingJobSpec
+from dropout_api.spec import CommandJobSpec, JobSpec, RunId, TrainingJobSpec
 
 
 class JobRef(Wire):
@@ -25,20 +25,32 @@ class RunRef(Wire):
     experiment_id: str
 
 
-class TrainTask(Wire):
-    """What a training pod does."""
+class Attempt(Wire):
+    """What a training pod does, whoever trains in it."""
 
     job: JobRef
     attempt: Annotated[int, Field(ge=1)]
     run: RunRef
-    spec: TrainingJobSpec
+    spec: JobSpec
     checkpoints: str | None = None
     """URI of the folder for the job's checkpoints, the job's own; None when it keeps none."""
     image: str | None = None
     """Image of the training container, as the operator has set it."""
+
+
+class TrainTask(Attempt):
+    """The trainer itself trains."""
+
+    spec: TrainingJobSpec
     weights: RunRef | None = None
     """The run whose candidate has the weights to start from, once the operator has found it to be of the job's namespace; None
     when `spec.model.weights` names a file or nothing."""
+
+
+class CommandTask(Attempt):
+    """A program of the user's trains, through `dropout_trainer.loop`."""
+
+    spec: CommandJobSpec
 
 
 class VerifyTask(Wire):

@@ -54,7 +54,7 @@ def test_exit_codes() -> None:
     assert {code.name: int(code) for code in names.ExitCode} == {
         "OK": 0, "REJECTED": 1, "UNDECIDED": 3, "USAGE": 64, "DATA_INVALID": 65, "DATA_MISSING": 66, "TRACKING_UNAVAILABLE": 69,
         "USER_CODE": 70, "NON_FINITE_LOSS": 71, "EXPORT_FAILED": 73, "CHECKPOINTS_UNAVAILABLE": 74,
-        "PREEMPTED": 75, "SPEC_INVALID": 78,
+        "PREEMPTED": 75, "PEER_LOST": 76, "SPEC_INVALID": 78,
     }
 
 
@@ -72,7 +72,7 @@ def test_fields_of_spec_and_status() -> None:
     assert set(JobSpec.model_json_schema()["properties"]) == {
         "model", "data", "from", "dropout", "training", "seed", "determinism", "image", "imagePullPolicy", "imagePullSecrets",
         "resourcesPerNode", "podTemplate", "tracking", "export", "gate", "checkpoint", "restart", "suspend", "startDeadlineSeconds",
-        "activeDeadlineSeconds", "ttlSecondsAfterFinished",
+        "activeDeadlineSeconds", "ttlSecondsAfterFinished", "command", "nodes", "processesPerNode",
     }
     assert set(JobStatus.model_json_schema()["properties"]) == {
         "observedGeneration", "phase", "message", "conditions", "attempts", "restarts", "run", "progress", "devices", "imageID", "artifact",

@@ -25,6 +25,7 @@ TABLES = {"model": MODELS, "data": DATA}
 MAX_SUMMARY = 1500
 STAND_INS: dict[str, JsonValue] = {
     "model": {"factory": "stand.in:model"}, "data": {"factory": "stand.in:data"}, "from": {"run": "0" * 32},
+    "command": ["stand-in"],
 }
 """Takes the place of what is missing or wrong and cannot be left out, so that the rest can be looked at."""
 

@@ -73,6 +73,7 @@ class Known:
 def broken_rules(known: Known) -> Iterator[Problem]:
     """Problems across fields."""
     if known.spec.source is None:
+        yield from _spread(known)
         yield from _loss(known)
         yield from _metrics(known)
         yield from _stopping(known)
@@ -81,6 +82,15 @@ def broken_rules(known: Known) -> Iterator[Problem]:
         yield from _inputs(known)
     yield from _bars(known)
     yield from _mounts(known)
+
+
+def _spread(known: Known) -> Iterator[Problem]:
+    """Of each batch every process takes a part, which batch norm needs to be of two rows at least."""
+    spec, path = known.spec, f"{TRAINING}.batchSize"
+    fields = ("spec.nodes", "spec.processesPerNode", "spec.resourcesPerNode", path)
+    if spec.world_size > 1 and spec.command is None and spec.training.batch_size < 2 * spec.world_size and all(map(known.sure, fields)):
+        least = 2 * spec.world_size
+        yield Problem(path, f"{spec.training.batch_size} rows are too few for {spec.world_size} processes; use {least} or more")
 
 
 def _loss(known: Known) -> Iterator[Problem]:

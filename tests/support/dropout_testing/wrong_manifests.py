@@ -22,8 +22,9 @@ def mounted(place: str) -> Changes:
 
 BREAKS: dict[str, list[Changes]] = {
     "spec.model is required": [{"model": None}], "spec.data is required": [{"data": None}],
-    "spec.model does not go with": [{"from": {"run": RUN}, "data": None}],
-    "spec.data does not go with": [{"from": {"run": RUN}, "model": None}],
+    "spec.model does not go with": [{"from": {"run": RUN}, "data": None}, {"command": ["a"], "data": None}],
+    "spec.data does not go with": [{"from": {"run": RUN}, "model": None}, {"command": ["a"], "model": None}],
+    "spec.command does not go with": [{**AGAIN, "command": ["a"]}],
     "spec.image does not go with": [{**AGAIN, "image": "a:1"}],
     "spec.imagePullPolicy does not go with": [{**AGAIN, "imagePullPolicy": "Always"}],
     "spec.checkpoint does not go with": [{**AGAIN, "checkpoint": {"volumeClaim": "a"}}],

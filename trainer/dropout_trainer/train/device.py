@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from dropout_api.pod import ResourceRequirements
+from dropout_api.pod import GPU_PREFIX, ResourceRequirements
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 log = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 def pick_device(resources: ResourceRequirements) -> torch.device:
     """The GPU when one is asked for and torch can use it, else the CPU; asked for in vain, it says so."""
-    asked = any(name.startswith("nvidia.com/") for name in resources.limits)
+    asked = any(name.startswith(GPU_PREFIX) for name in resources.limits)
     if asked and not torch.cuda.is_available():
         log.warning("the job asks for a GPU, but torch %s finds none here; training on the CPU", torch.__version__)
     return torch.device("cuda" if asked and torch.cuda.is_available() else "cpu")
