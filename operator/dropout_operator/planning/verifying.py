@@ -14,7 +14,7 @@ from dropout_operator.world import JobView, World
 def trained(world: World, job: JobView) -> Plan:
     """Training is over and said so by its exit code; what its report adds are numbers for people."""
     status = world.job.status
-    pod = next((pod for pod in world.pods_of(job) if pod.terminated is not None), None)
+    pod = world.lead_of(job)
     final = pod.terminated if pod else None
     began = (pod.started if pod else None) or status.attempts[-1].start_time
     over = final.finished if final and final.finished else world.now
