@@ -8,12 +8,13 @@ from dropout_operator import diagnosis, statuses
 from dropout_operator.actions import EmitEvent, MarkRun
 from dropout_operator.planning import restarting
 from dropout_operator.planning.attempts import of_attempt, start
-from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, event, fail, write
+from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, about_tracking, event, fail, write
 from dropout_operator.planning.verifying import trained
 from dropout_operator.planning.weights import look_up
 from dropout_operator.statuses import update, with_attempt, with_condition
 from dropout_operator.world import JobView, PodView, World
 
+BUFFERING = "the trainer cannot reach MLflow and keeps its metrics until it can"
 NO_POD_YET = timedelta(seconds=10)
 """The time that a Job's pod takes to appear is not worth a word, and a word is a write."""
 
@@ -84,22 +85,23 @@ def _running(world: World, pod: PodView, pods: tuple[PodView, ...]) -> Plan:
         new = update(new, message=of_attempt(status, "training"))
     told = (event(world, "TrainingStarted", f"pod {pod.name} runs {pod.image_id or 'its image'}"),) if begins else ()
     mark = (MarkRun(world.run.id, "RUNNING"),) if begins and world.run else ()
-    return Plan((*write(world, _with_progress(world, new), *told), *mark), world.settings.poll_seconds)
+    new = _with_progress(world, new)
+    return Plan((*write(world, new, *told, *about_tracking(world, new)), *mark), world.settings.poll_seconds)
 
 
 def _with_progress(world: World, status: JobStatus) -> JobStatus:
     sample = world.progress
     if sample is None or sample.attempt != status.attempts[-1].number or sample.epoch == 0:
         return status
+    if sample.tracking_healthy:
+        status = with_condition(world, status, Condition.TRACKING_HEALTHY, True, "Writes", "")
+    else:
+        status = with_condition(world, status, Condition.TRACKING_HEALTHY, False, "Buffering", BUFFERING)
     old, new = status.progress, statuses.progress_of(sample, world.now)
     if not statuses.worth_writing(old, new):
         return status
     status = update(status, progress=new, message=progress_line(new))
-    status = with_condition(world, status, Condition.PROGRESS_AVAILABLE, True, "Polled", "")
-    if sample.tracking_healthy:
-        return with_condition(world, status, Condition.TRACKING_HEALTHY, True, "Writes", "")
-    message = "the trainer cannot reach MLflow and keeps its metrics until it can"
-    return with_condition(world, status, Condition.TRACKING_HEALTHY, False, "Buffering", message)
+    return with_condition(world, status, Condition.PROGRESS_AVAILABLE, True, "Polled", "")
 
 
 def progress_line(progress: Progress) -> str:
