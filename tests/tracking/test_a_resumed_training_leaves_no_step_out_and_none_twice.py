@@ -15,8 +15,9 @@ from dropout_api.task import TrainTask
 from dropout_trainer.train.precision import Step
 from dropout_trainer.train.run import train
 from dropout_trainer.train.telemetry import Telemetry
-from dropout_trainer.train.tracking import Tracking
+from dropout_trainer.train.tracking import Policy, Tracking
 
+AT_ONCE = Policy(gather=0.001, between=0, pauses=(0.001, 0.001))
 EPOCHS, STEPS = 6, 8
 """Steps of an epoch."""
 SPEC: dict[str, Any] = {
@@ -52,15 +53,17 @@ class Store:
 
 def told(tracking: Tracking) -> None:
     """Waits until the store has everything."""
-    with tracking._changed:
-        assert tracking._changed.wait_for(lambda: not tracking._waiting, 60)
+    assert tracking._pipeline.settle(60)
 
 
 @pytest.fixture
 def attempt(client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def once(run_id: str, number: int, every: int | None, killed_at: int = 0, away_from: int = 0, **changes: Any) -> None:
+    def once(
+        run_id: str, number: int, every: int | None, killed_at: int = 0, away_from: int = 0, lasting: bool = False, **changes: Any,
+    ) -> None:
         store, steps, update = Store(client), iter(range(1, 10_000)), Step.update
-        tracking = Tracking(run_id, lambda: store, (0.001, 0.001))
+        pod = tmp_path / f"pod-{run_id}-{number}"
+        tracking = Tracking(run_id, lambda: store, AT_ONCE, spool=(tmp_path if lasting else pod) / "tracking", lasting=lasting)
 
         def counted(self: Step) -> None:
             update(self)
@@ -113,11 +116,19 @@ def test_whole_history(client: MlflowClient, new_run: Callable[[], str], attempt
     attempt(repeated, 2, 2)
     assert history(client, repeated) == expected
 
-    unsent = new_run()  # epochs 3 to 5 are saved, but MLflow has never heard of them
-    attempt(unsent, 1, 1, killed_at=5 * STEPS + 3, away_from=2 * STEPS + 3)
-    assert [step for step, _ in history(client, unsent)["val_loss"]] == [1, 2]
-    attempt(unsent, 2, 1)
-    assert history(client, unsent) == expected
+    for lasting in (False, True):  # in the checkpoint, in the spool beside it
+        unsent = new_run()  # epochs 3 to 5 are saved, but MLflow has never heard of them
+        attempt(unsent, 1, 1, killed_at=5 * STEPS + 3, away_from=2 * STEPS + 3, lasting=lasting)
+        assert [step for step, _ in history(client, unsent)["val_loss"]] == [1, 2]
+        attempt(unsent, 2, 1, lasting=lasting)
+        assert history(client, unsent) == expected
+
+    later = new_run()  # the last checkpoint is of the second epoch, the spool beside it knows of the fifth
+    attempt(later, 1, 2, killed_at=3 * STEPS + 3, away_from=STEPS + 3, lasting=True)
+    attempt(later, 2, 2, killed_at=2 * STEPS + 3, away_from=1, lasting=True)
+    assert [step for step, _ in history(client, later)["val_loss"]] == [1]
+    attempt(later, 3, 2, lasting=True)
+    assert history(client, later) == expected
 
     anew = new_run()  # without checkpoints it starts over
     attempt(anew, 1, None, killed_at=4 * STEPS + 3)

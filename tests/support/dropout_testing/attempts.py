@@ -98,8 +98,8 @@ class Record:
     def table(self, name: str, columns: object, rows: object) -> None: ...
     def take_up(self, unsent: object) -> None: ...
 
-    def unsent(self) -> list[Any]:
-        return []
+    def unsent(self) -> Callable[[], list[Any]]:
+        return list
 
     def drain(self, seconds: float) -> int:
         return 0

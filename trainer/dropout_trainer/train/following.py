@@ -96,9 +96,8 @@ class Follower:
         due = saver.due(state.epoch - 1 if whole else None, state.steps)
         if not due and not stopped and not (whole and state.finished):
             return
-        unsent = self._tracking.unsent()
-        journal = Journal(ended=self.ended, kept=self._kept, last=self._last, seconds=self._telemetry.seconds, unsent=unsent)
-        saver.save(Content(state.captured(self._good), self._good, journal))
+        journal = Journal(ended=self.ended, kept=self._kept, last=self._last, seconds=self._telemetry.seconds)
+        saver.save(Content(state.captured(self._good), self._good, journal, self._tracking.unsent()))
         if stopped:
             saver.wait()
             raise Terminated

@@ -32,7 +32,7 @@ from dropout_trainer.train.following import FAREWELL_SECONDS, Follower, finishin
 from dropout_trainer.train.loop import Training
 from dropout_trainer.train.preparing import Ground, facts_of, prepare, training_on
 from dropout_trainer.train.telemetry import Telemetry
-from dropout_trainer.train.tracking import Tracking
+from dropout_trainer.train.tracking import Tracking, tracking_of
 from dropout_trainer.train.trials import data_of, summary, trials
 from dropout_trainer.train.usercode import user_code
 from dropout_trainer.train.weights import read_weights
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 def main() -> TrainReport:
     """Does the task in the environment. Raises StageFailure, or Terminated with the epoch it had reached."""
     task = read_task(TrainTask)
-    tracking = Tracking(task.run.id)
+    tracking = tracking_of(task)
     epochs = task.spec.training.epochs * (1 + len(trials(task.spec.training.cross_validation, task.spec.seed)))
     telemetry = Telemetry(task.attempt, epochs, lambda: tracking.healthy)
     telemetry.start(METRICS_PORT)

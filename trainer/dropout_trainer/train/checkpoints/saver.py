@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from dropout_trainer.train.checkpoints.folder import Folder
 from dropout_trainer.train.checkpoints.packing import packed, size_of
 from dropout_trainer.train.checkpoints.read import Resumption, foreign
 from dropout_trainer.train.checkpoints.schema import File, Identity, Journal, Manifest, Part, Record, file_name, manifest_name, number_of
+from dropout_trainer.train.points import Points
 from dropout_trainer.train.state import Captured
 from dropout_trainer.train.stopping import Snapshot
 
@@ -23,11 +24,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Content:
-    """All that goes into a checkpoint, copied."""
+    """All that goes into a checkpoint, copied. `unsent` is asked first, by the writer: what it returns goes into the journal."""
 
     captured: Captured
     good: Snapshot | None
     journal: Journal
+    unsent: Callable[[], list[Points]] = list
 
 
 @dataclass
@@ -100,6 +102,7 @@ class Saver:
 
     def _write(self, number: int, content: Content) -> Manifest:
         captured, epochs = content.captured, self._epochs_of(content)
+        journal = content.journal.model_copy(update={"unsent": content.unsent()})
         files = {Part.MOVING: self._put(number, Part.MOVING, captured.moving)}
         whole = captured.position.batch == 0
         for part, snapshot in ((Part.MODEL, captured.model), (Part.BEST, captured.best), (Part.GOOD, content.good)):
@@ -112,7 +115,7 @@ class Saver:
                 epochs[snapshot.epoch] = files[part]
         record = Record(
             position=captured.position, best_epoch=captured.best.epoch if captured.best else None,
-            good_epoch=content.good.epoch if content.good else None, journal=content.journal,
+            good_epoch=content.good.epoch if content.good else None, journal=journal,
         )
         files[Part.STATE] = self._put(number, Part.STATE, record.to_json().encode())
         manifest = Manifest(identity=self._mine, files=files)

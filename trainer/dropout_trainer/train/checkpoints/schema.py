@@ -74,7 +74,7 @@ class Journal(Saved):
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Of all epochs, trials among them."""
     unsent: list[Points] = []
-    """What waits for MLflow."""
+    """What waits for MLflow and lies in no spool that outlives the pod."""
 
 
 class Record(Saved):
