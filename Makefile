@@ -80,6 +80,7 @@ bench: $(BENCH)/.ready cluster-build datasets ## Benchmarks: ratios and measured
 	$(BENCH)/bin/python benchmarks/run.py
 
 soak: $(READY) cluster-build ## Long faults: minutes of API server and MLflow outages, trainings killed at many more steps
+	SOAK=1 $(PYTEST) tests/tracking -q -k "hundred_metrics" --timeout 1800
 	SOAK=1 $(PYTEST) tests/training -q -n 2 --timeout 3600
 	SOAK=1 $(PYTEST) tests/api -q -k "fault or outage or killed" --timeout 3600
 

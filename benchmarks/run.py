@@ -15,10 +15,11 @@ def main() -> int:
     import fast_dropout
     import gate_cost
     import operator_load
+    import tracking_cost
     import training_speed
 
     table = Table("figure", "measured", "bound", title="dropout-operator: benchmarks")
-    parts = (cold_start, fast_dropout, training_speed, checkpoint_cost, gate_cost, operator_load)
+    parts = (cold_start, fast_dropout, training_speed, checkpoint_cost, tracking_cost, gate_cost, operator_load)
     figures = [figure for part in parts for figure in part.figures()]
     for figure in figures:
         style = "" if figure.holds else "bold red"

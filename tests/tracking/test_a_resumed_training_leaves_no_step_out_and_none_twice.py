@@ -20,6 +20,7 @@ from dropout_trainer.train.tracking import Policy, Tracking
 AT_ONCE = Policy(gather=0.001, between=0, pauses=(0.001, 0.001))
 EPOCHS, STEPS = 6, 8
 """Steps of an epoch."""
+ALWAYS = -1
 SPEC: dict[str, Any] = {
     "model": {"factory": "mlp", "args": {"hidden": [8]}}, "data": {"factory": "sklearn", "args": {"name": "wine"}},
     "training": {"epochs": EPOCHS, "batchSize": 16}, "dropout": {"rate": 0.25},
@@ -62,6 +63,7 @@ def attempt(client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         run_id: str, number: int, every: int | None, killed_at: int = 0, away_from: int = 0, lasting: bool = False, **changes: Any,
     ) -> None:
         store, steps, update = Store(client), iter(range(1, 10_000)), Step.update
+        store.away = away_from == ALWAYS
         pod = tmp_path / f"pod-{run_id}-{number}"
         tracking = Tracking(run_id, lambda: store, AT_ONCE, spool=(tmp_path if lasting else pod) / "tracking", lasting=lasting)
 
@@ -123,12 +125,12 @@ def test_whole_history(client: MlflowClient, new_run: Callable[[], str], attempt
         attempt(unsent, 2, 1, lasting=lasting)
         assert history(client, unsent) == expected
 
-    later = new_run()  # the last checkpoint is of the second epoch, the spool beside it knows of the fifth
-    attempt(later, 1, 2, killed_at=3 * STEPS + 3, away_from=STEPS + 3, lasting=True)
-    attempt(later, 2, 2, killed_at=2 * STEPS + 3, away_from=1, lasting=True)
-    assert [step for step, _ in history(client, later)["val_loss"]] == [1]
-    attempt(later, 3, 2, lasting=True)
-    assert history(client, later) == expected
+    both = new_run()  # the spool has the third epoch twice: the second attempt goes on from the second, and MLflow is away throughout
+    attempt(both, 1, 2, killed_at=3 * STEPS + 3, away_from=STEPS + 3, lasting=True)
+    attempt(both, 2, 2, killed_at=2 * STEPS + 3, away_from=ALWAYS, lasting=True)
+    assert [step for step, _ in history(client, both)["val_loss"]] == [1]
+    attempt(both, 3, 2, lasting=True)
+    assert history(client, both) == expected
 
     anew = new_run()  # without checkpoints it starts over
     attempt(anew, 1, None, killed_at=4 * STEPS + 3)

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import count, cycle
+from itertools import chain, count, cycle
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -206,6 +206,75 @@ def test_steps_trained_again_after_a_checkpoint_are_recorded_once(store: Any, ru
     assert [(point.step, point.value) for point in history] == [(epoch, 1.0 if epoch < 8 else 2.0) for epoch in range(1, 11)]
     assert sorted(point.step for point in store.get_metric_history(run_id, "added")) == list(range(5, 11))
     assert len(store.get_metric_history(run_id, "test_loss")) == 1
+
+
+def test_a_process_that_dies_amid_steps_trained_again_leaves_none_of_them_twice(store: Any, run_id: str, tmp_path: Path) -> None:
+    """MLflow has told the second process what it has, and takes nothing; the third finds the steps trained again in the spool."""
+    first = Tracking(run_id, lambda: store, AT_ONCE, spool=tmp_path)
+    first.start()
+    for epoch in range(1, 6):
+        first.metrics({"val_loss": 1.0}, epoch)
+    assert first.drain(LONG) == 0
+    asked = Event()
+
+    def verdict(call: str) -> str:
+        if call == "log_batch":
+            asked.set()
+        return "refused" if call == "log_batch" else "ok"
+
+    second = Tracking(run_id, lambda: Unreliable(store, verdict), AT_ONCE, spool=tmp_path)
+    second.take_up([])
+    second.start()
+    for epoch in range(4, 7):
+        second.metrics({"val_loss": 2.0}, epoch)
+    assert asked.wait(LONG)
+    assert second.drain(0) == 3
+    third = Tracking(run_id, lambda: store, AT_ONCE, spool=tmp_path)
+    third.take_up([])
+    third.start()
+    for epoch in range(5, 8):
+        third.metrics({"val_loss": 3.0}, epoch)
+    assert third.drain(LONG) == 0
+    history = sorted((point.step, point.value) for point in store.get_metric_history(run_id, "val_loss"))
+    assert history == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, 1.0), (6, 2.0), (7, 3.0)]
+
+
+@pytest.mark.parametrize(("lasting", "disk", "carried"), [(True, 4000, 0), (True, 0, 30), (False, 4000, 30), (False, 0, 30)])
+def test_a_checkpoint_carries_what_the_next_process_would_not_find(
+    store: Any, run_id: str, tmp_path: Path, lasting: bool, disk: int, carried: int,
+) -> None:
+    """That process begins in a folder of its own unless the spool lasts. MLflow has taken more than it has confirmed."""
+    verdicts = chain(["ok", "answer lost"], cycle(["refused"]))
+    policy, client = replace(AT_ONCE, disk=disk), Unreliable(store, lambda _: next(verdicts))
+    first = Tracking(run_id, lambda: client, policy, spool=tmp_path / "first", lasting=lasting)
+    first.metrics({"val_loss": 0.0}, 0)
+    first.start()
+    assert first._pipeline.settle(LONG)
+    for epoch in range(1, 31):
+        first.metrics({"val_loss": 1 / epoch}, epoch)
+    unsent = first.unsent()
+    first.metrics({"val_loss": 0.5}, 31)  # which the training that goes on from there makes anew
+    points = unsent()
+    assert [point.step for point in points] == list(range(31 - carried, 31))
+    first.drain(0)
+    second = Tracking(run_id, lambda: store, policy, spool=tmp_path / ("first" if lasting else "second"), lasting=lasting)
+    second.take_up(points)
+    second.start()
+    second.metrics({"val_loss": 0.5}, 31)
+    assert second.drain(LONG) == 0
+    assert sorted(point.step for point in store.get_metric_history(run_id, "val_loss")) == list(range(32))
+
+
+def test_a_disk_that_hangs_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / ("0" * 32)
+    folder.mkdir()
+    os.mkfifo(folder / "lock")  # to open it waits for a reader that never comes
+    tracking = Tracking("0" * 32, lambda: Unreliable(None, lambda _: "refused"), AT_ONCE, spool=tmp_path)
+    tracking.start()
+    tracking.metrics({"val_loss": 0.5}, 1)
+    assert tracking.unsent(0.01)() == []
+    assert "saved without it" in caplog.text
+    assert tracking.drain(0.01) >= 1
 
 
 def test_a_folder_that_cannot_be_used_is_said_once_and_memory_serves(

@@ -12,8 +12,8 @@ from dropout_trainer.train.tracking.spool import Spool
 from dropout_trainer.train.tracking.writes import Params, Resume, RunTag, Text, Write
 
 WRITES: list[Write] = [
-    RunTag("a", "b"), Params({"seed": "1"}), Points(1, 2, (("loss", 0.1), ("top", float("inf")), ("zero", -0.0))), Text("t.json", "ä\n\ud800"),
-    Resume(),
+    RunTag("a", "b"), Params({"seed": "1"}), Points(1, 2, (("loss", 0.1), ("top", float("inf")), ("zero", -0.0))),
+    Text("t.json", "ä\n\ud800"), Resume(),
 ]
 
 
@@ -55,6 +55,30 @@ def test_the_next_process_begins_after_what_was_acknowledged_and_appends_behind_
     second.close()
 
 
+def test_what_is_asked_for_between_is_all_that_is_not_acknowledged(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, segment=200)
+    for step in range(1, 31):
+        spool.append(points(step, step))
+    found = spool.read(20)
+    spool.acknowledge(found[4][1], 5)
+    assert steps(list(spool.unsent())) == list(range(6, 31))
+    assert steps(left(spool)) == list(range(21, 31))
+    spool.close()
+
+
+@pytest.mark.parametrize(("acknowledged", "resumed"), [(0, False), (4, False), (5, True), (6, True)])
+def test_the_next_process_knows_whether_a_resume_was_acknowledged(tmp_path: Path, acknowledged: int, resumed: bool) -> None:
+    first = Spool(tmp_path, segment=1)
+    for write in [*points(1, 4), Resume(), *points(4, 6)]:
+        first.append([write])
+    if acknowledged:
+        first.acknowledge(first.read(acknowledged)[-1][1], acknowledged)
+    first.close()
+    second = Spool(tmp_path)
+    assert second.resumed is resumed
+    second.close()
+
+
 @pytest.mark.parametrize("note", [b"", b"rubbish", b"99 x"])
 def test_a_lost_note_of_what_was_sent_repeats_and_loses_nothing(tmp_path: Path, note: bytes) -> None:
     first = Spool(tmp_path)
@@ -63,6 +87,7 @@ def test_a_lost_note_of_what_was_sent_repeats_and_loses_nothing(tmp_path: Path, 
     first.close()
     (tmp_path / "sent").write_bytes(note)
     second = Spool(tmp_path)
+    assert second.resumed is bool(note)  # of a note that was lost nobody knows
     assert steps(left(second)) == list(range(1, 11))
     second.close()
 
@@ -86,7 +111,8 @@ def test_a_log_torn_at_any_byte_gives_every_whole_record(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("line", [
-    b"\0\0\0", b"\xff", b"[]", b"{}", b'["points",1,2,[["loss","x"]]]', b'["points",1,2,[["loss"]]]', b'["points","1",2,[]]', b'["tag","a"]', b'["os.system","x"]',
+    b"\0\0\0", b"\xff", b"[]", b"{}", b'["points",1,2,[["loss","x"]]]', b'["points",1,2,[["loss"]]]',
+    b'["points","1",2,[]]', b'["tag","a"]', b'["os.system","x"]',
 ])
 def test_a_record_that_no_process_wrote_is_skipped(tmp_path: Path, line: bytes, caplog: pytest.LogCaptureFixture) -> None:
     first = Spool(tmp_path)

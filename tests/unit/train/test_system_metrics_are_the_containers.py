@@ -2,6 +2,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+import torch
 
 from dropout_trainer.train.tracking import Machine, own_machine
 from dropout_trainer.train.tracking import machine as module
@@ -60,6 +61,15 @@ def test_a_kernel_without_one_of_the_optional_files_is_served(tmp_path: Path, mi
 def test_where_there_is_no_cgroup_there_are_no_system_metrics(tmp_path: Path, changed: dict[str, str | None]) -> None:
     assert own_machine(cgroup(tmp_path)) is not None
     assert own_machine(cgroup(tmp_path, **changed)) is None
+
+
+def test_a_gpu_is_told_of_where_this_process_has_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"is_initialized": lambda: True, "device_count": lambda: 2, "memory_reserved": lambda number: number,
+             "mem_get_info": lambda number: (3e9, 4e9), "utilization": lambda number: 75}
+    for name, answer in found.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    told = {name: value for name, value in sampled(cgroup(tmp_path), 10).items() if name.startswith("gpu")}
+    assert told == {"gpu_1_memory_usage_megabytes": 1000, "gpu_1_memory_usage_percentage": 25, "gpu_1_utilization_percentage": 75}
 
 
 def test_the_names_are_those_of_mlflows_pages(tmp_path: Path) -> None:

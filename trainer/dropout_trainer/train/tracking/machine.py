@@ -1,14 +1,17 @@
 """What the container uses of its machine, from its cgroup (version 2), under the names that MLflow's pages show as system metrics.
 
-MLflow's own monitor asks psutil, which tells a container about the whole host.
+MLflow's own monitor asks psutil, which tells a container about the whole host, and NVML, which tells of every GPU that it sees.
 Source: https://docs.kernel.org/admin-guide/cgroup-v2.html
 """
 
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 CGROUP = Path("/sys/fs/cgroup")
 PREFIX = "system/"
@@ -36,7 +39,9 @@ class Machine:
 
     def sample(self) -> dict[str, float]:
         """Since the last sample, or the start: CPU in percent of what may be used, the share of periods in which the limit on it
-        stopped the container, and the memory that is used now; each with its limit where there is one. Raises OSError and ValueError.
+        stopped the container, and the memory that is used now; each with its limit where there is one; and what the GPUs say.
+
+        Raises OSError and ValueError, and what a GPU that has failed raises.
         """
         before, now = self._last, self._usage()
         self._last = now
@@ -47,7 +52,7 @@ class Machine:
             found["cpu_utilization_percentage"] = 100 * (now.cpu_seconds - before.cpu_seconds) / seconds / cores
         if periods > 0:
             found["cpu_throttled_percentage"] = 100 * (now.throttled_periods - before.throttled_periods) / periods
-        return {PREFIX + name: round(value, 1) for name, value in found.items()}
+        return {PREFIX + name: round(value, 1) for name, value in (found | gpus()).items()}
 
     def _usage(self) -> _Usage:
         stat = _numbers(self._text("cpu.stat"))
@@ -84,6 +89,23 @@ def own_machine(folder: Path = CGROUP) -> Machine | None:
         return Machine(folder)
     except (OSError, ValueError):
         return None
+
+
+def gpus() -> dict[str, float]:
+    """Of each GPU on which this process has memory: what all processes use of it, in megabytes and percent, and how busy it is in percent
+    where the package nvidia-ml-py is there to say so and the GPU is a whole one."""
+    found: dict[str, float] = {}
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return found
+    for number in range(torch.cuda.device_count()):
+        if not torch.cuda.memory_reserved(number):
+            continue  # asking would take memory there
+        free, total = torch.cuda.mem_get_info(number)
+        found[f"gpu_{number}_memory_usage_megabytes"] = (total - free) / MEGABYTE
+        found[f"gpu_{number}_memory_usage_percentage"] = 100 * (total - free) / total
+        with suppress(Exception):  # NVML has a class of its own for each reason
+            found[f"gpu_{number}_utilization_percentage"] = torch.cuda.utilization(number)
+    return found
 
 
 def _processors() -> int:

@@ -126,6 +126,8 @@ class Pipeline:
             event.set()
         if self._spooler.is_alive():
             self._spooler.join(LAST_WORDS_SECONDS)
+        if self._spooler.is_alive():
+            return self._left() + self.lost
         with self._locked(LAST_WORDS_SECONDS) as locked:
             if locked:
                 self._changed.notify_all()
@@ -190,8 +192,8 @@ class Pipeline:
     def _take_sample(self, sample: Callable[[], Write]) -> None:
         try:
             self.put(sample())
-        except (OSError, ValueError) as error:
-            log.warning("the container's cgroup can no longer be read: %s", brief(error))
+        except Exception as error:  # of a GPU it may be anything, and the writes must go on
+            log.warning("the machine can no longer be looked at: %s", brief(error))
             self._sample = None
 
     def _send_all(self) -> None:
