@@ -20,7 +20,7 @@ from dropout_trainer.train.tracking.spool import Spool
 from dropout_trainer.train.tracking.writes import PARAMS_PER_BATCH, Client, Params, Resume, RunTag, Text, Write, as_recorded, brief
 
 REQUEST_SECONDS = 20
-SECURING_SECONDS = 5.0
+SECURING_SECONDS = 10.0
 """How long a checkpoint waits for its record to be on disk: a curve with a gap is better than none of a training that was lost."""
 DEFAULT = Policy()
 log = logging.getLogger(__name__)
