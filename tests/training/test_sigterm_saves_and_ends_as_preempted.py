@@ -36,7 +36,7 @@ def attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], 
     report = tmp_path / "termination-log"
     monkeypatch.setenv(Env.TERMINATION_LOG, str(report))
     monkeypatch.setattr(run, "METRICS_PORT", 0)
-    monkeypatch.setattr(run, "Tracking", lambda run_id: Record(tmp_path))
+    monkeypatch.setattr(run, "tracking_of", lambda task: Record(tmp_path))
     spec = {
         "model": {"factory": "dropout_testing.attempts:network"}, "data": {"factory": "dropout_testing.attempts:data"},
         "training": {"epochs": 3, "batchSize": 8}, "checkpoint": {"volumeClaim": "c"}, "resourcesPerNode": {"limits": {"cpu": "1"}},

@@ -30,7 +30,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(Env.TERMINATION_LOG, str(tmp_path / "termination-log"))
     monkeypatch.setenv(Env.TASK, json.dumps(TASK))
     monkeypatch.setattr(run, "METRICS_PORT", 0)
-    monkeypatch.setattr(run, "Tracking", Recorder)
+    monkeypatch.setattr(run, "tracking_of", lambda task: Recorder(task.run.id))
     return tmp_path / "termination-log"
 
 
