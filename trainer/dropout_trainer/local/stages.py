@@ -1,0 +1,118 @@
+"""The stages of a pod, here: training in this process, or in a program of the user's, and the verifier in a process of its own."""
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+
+from dropout_api.model import Wire
+from dropout_api.names import Env, ExitCode
+from dropout_api.report import StageError, TrainReport, VerifyReport, parse
+from dropout_api.task import CommandTask, TrainTask, VerifyTask
+from dropout_trainer.errors import StageFailure
+from dropout_trainer.train.ending import Preempted, Terminated
+
+VERIFIER = (sys.executable, "-P", "-m", "dropout_trainer", "verify")
+"""Without the current folder among its modules: the user's code has no part in the verdict."""
+KEYS = (Env.SIGNING_KEY.value, Env.VERIFYING_KEY.value)
+"""A platform's; what is registered here is unsigned."""
+STOP_SECONDS = 30.0
+"""What a program has to save itself, as a pod."""
+LAST_WORDS = 600
+log = logging.getLogger(__name__)
+
+
+def train(task: TrainTask) -> TrainReport:
+    """Raises StageFailure, and Terminated or Preempted with the epoch that was reached."""
+    from dropout_trainer.train.following import FAREWELL_SECONDS
+    from dropout_trainer.train.run import train as stage
+    from dropout_trainer.train.telemetry import Telemetry, Watcher
+    from dropout_trainer.train.tracking import Tracking
+    from dropout_trainer.train.trials import trials
+
+    tracking = Tracking(task.run.id)
+    epochs = task.spec.training.epochs * (1 + len(trials(task.spec.training.cross_validation, task.spec.seed)))
+    watcher: Watcher | None = None
+    with contextlib.ExitStack() as shown:
+        if sys.stderr.isatty():
+            from dropout_trainer.local.bars import Bars
+
+            watcher = bars = Bars(Console(stderr=True))
+            shown.enter_context(bars.shown())
+        telemetry = Telemetry(task.attempt, epochs, lambda: tracking.healthy, watcher)
+        try:
+            return stage(task, tracking, telemetry)
+        except Terminated as end:
+            at = telemetry.progress()
+            where = f"after epoch {at.epoch} of {at.epochs}" if at.epoch else end.where
+            raise type(end)(where, end.number) from None
+        finally:
+            tracking.drain(FAREWELL_SECONDS)
+
+
+def run_command(task: CommandTask) -> None:
+    """Runs the user's own program to its end. Raises StageFailure, Terminated and Preempted as `train` does."""
+    with TemporaryDirectory(prefix="command-") as folder:
+        code, answer = _run(task.spec.command, task, Path(folder), os.environ, None)
+    if code == ExitCode.PREEMPTED:
+        raise Preempted("by itself")
+    if code:
+        failure = parse(StageError, answer)
+        told = failure.message if failure else f"spec.command: {task.spec.command[0]} ended with exit code {code}"
+        known = ExitCode(code) if code in set(ExitCode) and code != ExitCode.REJECTED else ExitCode.USER_CODE
+        raise StageFailure(failure.reason if failure else "UserCode", told, known)
+
+
+def verify(task: VerifyTask) -> VerifyReport:
+    """The verdict. Raises StageFailure when the verifier could not reach one, and Terminated."""
+    log.info("the verifier checks the exported model")
+    with TemporaryDirectory(prefix="verify-") as folder:
+        words = Path(folder) / "words"
+        environment = {name: value for name, value in os.environ.items() if name not in KEYS}
+        code, answer = _run(VERIFIER, task, Path(folder), environment, words)
+        verdict = parse(VerifyReport, answer)
+        if code == 0 and verdict is not None:
+            return verdict
+        failure = parse(StageError, answer)
+        if failure is not None and code in set(ExitCode):
+            raise StageFailure(failure.reason, failure.message, ExitCode(code))
+        last = " ".join(words.read_text(encoding="utf-8", errors="replace").split())[-LAST_WORDS:]
+        message = f"the verifier ended with exit code {code} and without a verdict; its last words: {last}"
+        raise StageFailure("VerificationFailed", message, ExitCode.TRACKING_UNAVAILABLE)
+
+
+def _run(command: Sequence[str], task: Wire, folder: Path, environment: Mapping[str, str], words: Path | None) -> tuple[int, str]:
+    """Exit code and termination message of a stage. With `words` its output goes there, and it works in `folder`.
+
+    Raises what interrupts this process once that one has ended.
+    """
+    answer = folder / "answer"
+    answer.touch()
+    told = {**environment, Env.TASK.value: task.to_json(), Env.TERMINATION_LOG.value: str(answer)}
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(words.open("wb")) if words else None
+        process = subprocess.Popen(
+            command, env=told, cwd=folder if words else None, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=words is not None,  # Ctrl-C would give its words a traceback
+        )
+        stack.enter_context(_ended_with_us(process))
+        return process.wait(), answer.read_text(encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        process.kill()
+        process.wait()
+        raise
