@@ -1,35 +1,38 @@
-"""A training at a terminal: a bar for its epochs, one for the steps of the epoch, losses of the last epoch and the time that is left."""
+"""A training at a terminal: a bar for its epochs with the time that is left, one for the steps of the epoch, and the last losses."""
 
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from dropout_api.names import Metric
 from dropout_api.report import ProgressSample
 from dropout_trainer.train.loop import EpochResult
 
-REDRAWN, TOLD = 5, 0.2
-"""How often the bars are drawn in a second, and the seconds between two updates: a step must not wait for a terminal."""
-LOSSES = {"train_loss": "train", "val_loss": "val", "val_gap": "gap"}
+DRAWN, TOLD = 5, 0.2
+"""How often the bars are drawn in a second, and the least seconds between two updates: a step must not wait for a terminal."""
+WIDTH = 40
+"""Of a bar. A line that fills the terminal would be broken by its echo of Ctrl-C."""
+LOSSES = {Metric.TRAIN_LOSS: "train {:.4f}", Metric.VAL_LOSS: "val {:.4f}", Metric.VAL_GAP: "gap {:+.4f}"}
 
 
 @dataclass
 class Pace:
-    """How long the rest will take, by how long the epochs of this process have taken."""
+    """How long the rest will take, by how long it has taken in this process."""
 
     clock: Callable[[], float]
     began: float = math.nan
     first: float = math.nan
     """Epochs that were done when this process began."""
 
-    def left(self, done: float, epochs: int) -> float | None:
-        """Seconds; None before there is a step to judge by. `done` counts epochs, and a part of one as its share."""
+    def left(self, done: float, epochs: float) -> float | None:
+        """Seconds; None before there is a step to judge by. `done` counts epochs, a part of one as its share."""
         if math.isnan(self.began):
             self.began, self.first = self.clock(), done
         if done <= self.first:
@@ -38,60 +41,64 @@ class Pace:
 
 
 class Bars:
-    """A `Watcher` that draws on `console`, between the lines of the log."""
+    """A `Watcher` that draws on `console`, below the lines of the log."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._pace, self._told = clock, Pace(clock), -math.inf
-        self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            _Losses(), _Left(), console=console, refresh_per_second=REDRAWN, expand=True,
+        self._progress = _Progress(
+            TextColumn("{task.description}"), BarColumn(WIDTH), TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[left]}"),
+            console=console, refresh_per_second=DRAWN,
         )
-        self._epochs = self._progress.add_task("epoch", total=None, visible=False)
-        self._steps = self._progress.add_task("step", total=None, visible=False)
-        self._before, self._per_epoch = 0, 1
+        self._epochs, self._steps = (self._progress.add_task(name, total=1, visible=False, left="") for name in ("epoch", "step"))
+        self._before, self._per_epoch, self._of = 0, 1, 1
 
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Draws within the block; lines of the log, and what is printed, go above the bars."""
-        with self._progress, _logged_above(self._progress.console):
+        with _logged_above(self._progress.console), self._progress:
             yield
 
     def begin(self, at: ProgressSample, before: int, steps: int) -> None:
-        self._before, self._per_epoch = before, steps
-        self._progress.update(self._epochs, total=at.epochs, completed=at.epoch, metrics=at.metrics, visible=True)
-        self._progress.update(self._steps, total=steps, completed=0, visible=True)
+        self._before, self._per_epoch, self._of = before, steps, at.epochs
         self._pace.left(at.epoch, at.epochs)
+        self._progress.losses = losses(at.metrics)
+        self._progress.update(self._epochs, total=at.epochs, completed=at.epoch, visible=True)
+        self._progress.update(self._steps, total=steps, completed=0, visible=True)
 
     def step(self, steps: int) -> None:
         now = self._clock()
         if now - self._told < TOLD:
             return
         self._told = now
-        done, total = self._before + steps / self._per_epoch, self._progress.tasks[self._epochs].total or 0
         self._progress.update(self._steps, completed=(steps - 1) % self._per_epoch + 1)
-        self._progress.update(self._epochs, left=self._pace.left(done, int(total)))
+        self._progress.update(self._epochs, left=self._left(self._before + steps / self._per_epoch))
 
     def epoch(self, result: EpochResult, at: ProgressSample) -> None:
-        left = self._pace.left(at.epoch, at.epochs)
-        self._progress.update(self._epochs, completed=at.epoch, metrics=at.metrics, left=left)
+        self._progress.losses = losses(at.metrics)
+        self._progress.update(self._steps, completed=self._per_epoch)
+        self._progress.update(self._epochs, completed=at.epoch, left=self._left(at.epoch))
+
+    def _left(self, done: float) -> str:
+        left = self._pace.left(done, self._of)
+        return f"{duration(left)} left" if left else ""
 
 
-class _Losses(ProgressColumn):
-    """Of the last epoch, both measured in eval mode; and a metric of the validation set beside its loss."""
+class _Progress(Progress):
+    """With a line below the bars."""
 
-    def render(self, task: Task) -> Text:
-        metrics = task.fields.get("metrics") or {}
-        parts = [f"{label} {metrics[name]:+.4f}" if name == "val_gap" else f"{label} {metrics[name]:.4f}"
-                 for name, label in LOSSES.items() if name in metrics]
-        if "val_accuracy" in metrics:
-            parts.append(f"accuracy {metrics['val_accuracy']:.4f}")
-        return Text("  ".join(parts))
+    losses = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.losses:
+            yield Text(self.losses, overflow="ellipsis", no_wrap=True)
 
 
-class _Left(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        left = task.fields.get("left")
-        return Text("" if left is None or task.finished else f"{duration(left)} left")
+def losses(metrics: Mapping[str, float]) -> str:
+    """Of an epoch, in eval mode; then what else was measured on the validation set. Empty before the first."""
+    others = [name for name in metrics if name.startswith("val_") and name not in set(LOSSES)]
+    told = [text.format(metrics[name]) for name, text in LOSSES.items() if name in metrics]
+    return "  ".join([*told, *(f"{name.removeprefix('val_')} {metrics[name]:.4g}" for name in others)])
 
 
 def duration(seconds: float) -> str:

@@ -70,6 +70,7 @@ def _run(asked: Asked) -> int:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a model of one's own may lie beside its manifest
     for job in judged.jobs:
+        log.info("%s in %s", job.name, home.root)
         if code := _run_job(home, job, asked, documents):
             return code
     return ExitCode.OK

@@ -71,8 +71,7 @@ def run_command(task: CommandTask) -> None:
 
 def verify(task: VerifyTask) -> VerifyReport:
     """The verdict. Raises StageFailure when the verifier could not reach one, and Terminated."""
-    log.info("the verifier checks the exported model")
-    with TemporaryDirectory(prefix="verify-") as folder:
+    with TemporaryDirectory(prefix="verify-") as folder, _told("the verifier checks the exported model"):
         words = Path(folder) / "words"
         environment = {name: value for name, value in os.environ.items() if name not in KEYS}
         code, answer = _run(VERIFIER, task, Path(folder), environment, words)
@@ -85,6 +84,17 @@ def verify(task: VerifyTask) -> VerifyReport:
         last = " ".join(words.read_text(encoding="utf-8", errors="replace").split())[-LAST_WORDS:]
         message = f"the verifier ended with exit code {code} and without a verdict; its last words: {last}"
         raise StageFailure("VerificationFailed", message, ExitCode.TRACKING_UNAVAILABLE)
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """What is waited for: at a terminal it can be seen that something still goes on."""
+    if not sys.stderr.isatty():
+        log.info("%s", what)
+        yield
+        return
+    with Console(stderr=True).status(what):
+        yield
 
 
 def _run(command: Sequence[str], task: Wire, folder: Path, environment: Mapping[str, str], words: Path | None) -> tuple[int, str]:
