@@ -27,17 +27,24 @@ class Pace:
     """How long the rest will take, by how long it has taken in this process."""
 
     clock: Callable[[], float]
-    began: float = math.nan
-    first: float = math.nan
-    """Epochs that were done when this process began."""
+    began: float | None = None
+    done: float = 0.0
+    """Epochs, a part of one as its share."""
+    skipped: float = 0.0
+    """Epochs that took no time here: of an earlier process, or of a trial that ended early."""
+
+    def begin(self, done: float) -> None:
+        """A training begins after so many epochs, trained or skipped."""
+        if self.began is None:
+            self.began = self.clock()
+        self.skipped, self.done = self.skipped + done - self.done, done
 
     def left(self, done: float, epochs: float) -> float | None:
-        """Seconds; None before there is a step to judge by. `done` counts epochs, a part of one as its share."""
-        if math.isnan(self.began):
-            self.began, self.first = self.clock(), done
-        if done <= self.first:
+        """Seconds; None before there is a step to judge by."""
+        self.done = done
+        if self.began is None or done <= self.skipped:
             return None
-        return (self.clock() - self.began) * max(0.0, epochs - done) / (done - self.first)
+        return (self.clock() - self.began) * max(0.0, epochs - done) / (done - self.skipped)
 
 
 class Bars:
@@ -60,9 +67,10 @@ class Bars:
 
     def begin(self, at: ProgressSample, before: int, steps: int) -> None:
         self._before, self._per_epoch, self._of = before, steps, at.epochs
-        self._pace.left(at.epoch, at.epochs)
+        done = max(before, at.epoch)
+        self._pace.begin(done)
         self._progress.losses = losses(at.metrics)
-        self._progress.update(self._epochs, total=at.epochs, completed=at.epoch, visible=True)
+        self._progress.update(self._epochs, total=at.epochs, completed=done, visible=True)
         self._progress.update(self._steps, total=steps, completed=0, visible=True)
 
     def step(self, steps: int) -> None:

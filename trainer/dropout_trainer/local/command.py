@@ -52,10 +52,10 @@ def run(asked: Asked) -> int:
         complain(failure)
         return failure.exit_code
     except Preempted as end:
-        print(f"interrupted {end.where}; the same command goes on from there", file=sys.stderr)
+        print(f"interrupted {end.where}; {_next(asked)} goes on from there", file=sys.stderr)
         return ExitCode.PREEMPTED
     except Terminated as end:
-        print(f"interrupted {end.where}; nothing is lost, the same command begins with it", file=sys.stderr)
+        print(f"interrupted {end.where}; {_next(asked)} begins with it", file=sys.stderr)
         return end.exit_code
 
 
@@ -74,6 +74,10 @@ def _run(asked: Asked) -> int:
         if code := _run_job(home, job, asked, documents):
             return code
     return ExitCode.OK
+
+
+def _next(asked: Asked) -> str:
+    return "the same command without --again" if asked.again else "the same command"
 
 
 def _use(home: Home) -> None:

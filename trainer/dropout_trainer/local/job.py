@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from dropout_api.candidate import REPORT_JSON
 from dropout_api.report import VerifyReport
 from dropout_api.spec import CommandJobSpec, JobSpec, TrainingJobSpec
 from dropout_api.status import Phase
@@ -44,7 +46,7 @@ class Job:
 
     @property
     def ref(self) -> JobRef:
-        return JobRef(cluster=CLUSTER, namespace=self._wanted.namespace, name=self._wanted.name, uid=self.record.uid)
+        return self._ref(self.record)
 
     def to_verdict(self) -> VerifyReport:
         """The verdict, which is only told where there is one. Raises StageFailure, and Terminated or Preempted."""
@@ -71,8 +73,6 @@ class Job:
         """The gate's report as JSON. Raises what MLflow's client raises."""
         from mlflow.artifacts import download_artifacts
 
-        from dropout_api.candidate import REPORT_JSON
-
         path = download_artifacts(f"{verdict.report_uri}/{REPORT_JSON}", tracking_uri=self._home.tracking_uri)
         with open(path, "rb") as file:
             return file.read()
@@ -81,11 +81,13 @@ class Job:
         record = self._home.read(self._key)
         if record is None or again:
             return Record.new()
-        if record.attempt and self._runs.find(JobRef(cluster=CLUSTER, namespace=self._wanted.namespace, name=self._wanted.name,
-                                                     uid=record.uid), self._wanted.spec) is None:
+        if record.attempt and self._runs.find(self._ref(record), self._wanted.spec) is None:
             log.warning("the run of this job is gone from %s; it begins anew", self._home.tracking_uri)
             return Record.new()
         return record
+
+    def _ref(self, record: Record) -> JobRef:
+        return JobRef(cluster=CLUSTER, namespace=self._wanted.namespace, name=self._wanted.name, uid=record.uid)
 
     def _verify(self, run: RunRef, source: RunRef | None) -> VerifyReport:
         self._runs.mark(run, Phase.VERIFYING)
@@ -98,15 +100,15 @@ class Job:
         spec, attempt = self._wanted.here, self.record.attempt + 1
         self._note(attempt=attempt)
         self._runs.mark(run, Phase.RUNNING)
-        folder = f"{spec.checkpoint.uri.rstrip('/')}/{self.record.uid}" if spec.checkpoint and spec.checkpoint.uri else \
-            str(self._home.checkpoints(self.record.uid))
-        rule = spec.checkpoint or Checkpoint(uri=folder)
-        told = {"job": self.ref, "attempt": attempt, "run": run, "checkpoints": folder}
-        wire = spec.model_copy(update={"checkpoint": rule}).to_wire()
+        wanted, uid = spec.checkpoint, self.record.uid
+        folder = f"{wanted.uri.rstrip('/')}/{uid}" if wanted and wanted.uri else str(self._home.checkpoints(uid))
+        told: dict[str, Any] = {"job": self.ref, "attempt": attempt, "run": run, "checkpoints": folder}
+        wire = spec.model_copy(update={"checkpoint": wanted or Checkpoint(uri=folder)}).to_wire()
         if spec.command:
             stages.run_command(CommandTask(spec=CommandJobSpec.model_validate(wire), **told))
         else:
-            report = stages.train(TrainTask(spec=TrainingJobSpec.model_validate(wire), weights=weights, **told))
+            task = TrainTask(spec=TrainingJobSpec.model_validate(wire), weights=weights, **told)
+            report = stages.train(task, lambda: self._runs.client)
             log.info("%s", report.message)
         self._note(trained=True)
 

@@ -5,9 +5,10 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rich.console import Console
 
@@ -28,15 +29,18 @@ LAST_WORDS = 600
 log = logging.getLogger(__name__)
 
 
-def train(task: TrainTask) -> TrainReport:
-    """Raises StageFailure, and Terminated or Preempted with the epoch that was reached."""
+def train(task: TrainTask, connect: Callable[[], Any]) -> TrainReport:
+    """Trains here, and records in the MLflow whose client `connect` gives: a user's code may have set another for this process.
+
+    Raises StageFailure, and Terminated or Preempted with the epoch that was reached.
+    """
     from dropout_trainer.train.following import FAREWELL_SECONDS
     from dropout_trainer.train.run import train as stage
     from dropout_trainer.train.telemetry import Telemetry, Watcher
     from dropout_trainer.train.tracking import Tracking
     from dropout_trainer.train.trials import trials
 
-    tracking = Tracking(task.run.id)
+    tracking = Tracking(task.run.id, connect)
     epochs = task.spec.training.epochs * (1 + len(trials(task.spec.training.cross_validation, task.spec.seed)))
     watcher: Watcher | None = None
     with contextlib.ExitStack() as shown:
