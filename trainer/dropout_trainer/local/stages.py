@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,8 +69,8 @@ def run_command(task: CommandTask) -> None:
         raise Preempted("by itself")
     if code:
         failure = parse(StageError, answer)
-        told = failure.message if failure else f"spec.command: {task.spec.command[0]} ended with exit code {code}"
-        known = ExitCode(code) if code in set(ExitCode) and code != ExitCode.REJECTED else ExitCode.USER_CODE
+        told = failure.message if failure else f"spec.command: {task.spec.command[0]} ended {_how(code)}"
+        known = ExitCode(code) if code in set(ExitCode) and code >= ExitCode.USAGE else ExitCode.USER_CODE
         raise StageFailure(failure.reason if failure else "UserCode", told, known)
 
 
@@ -86,7 +87,7 @@ def verify(task: VerifyTask) -> VerifyReport:
         if failure is not None and code in set(ExitCode):
             raise StageFailure(failure.reason, failure.message, ExitCode(code))
         last = " ".join(words.read_text(encoding="utf-8", errors="replace").split())[-LAST_WORDS:]
-        message = f"the verifier ended with exit code {code} and without a verdict; its last words: {last}"
+        message = f"the verifier ended {_how(code)}, without a verdict; its last words: {last}"
         raise StageFailure("VerificationFailed", message, ExitCode.TRACKING_UNAVAILABLE)
 
 
@@ -104,17 +105,22 @@ def _told(what: str) -> Iterator[None]:
 def _run(command: Sequence[str], task: Wire, folder: Path, environment: Mapping[str, str], words: Path | None) -> tuple[int, str]:
     """Exit code and termination message of a stage. With `words` its output goes there, and it works in `folder`.
 
-    Raises what interrupts this process once that one has ended.
+    Raises what interrupts this process once that one has ended, as Preempted where it says that it has saved itself, and StageFailure for a
+    program that there is not.
     """
     answer = folder / "answer"
     answer.touch()
     told = {**environment, Env.TASK.value: task.to_json(), Env.TERMINATION_LOG.value: str(answer)}
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(words.open("wb")) if words else None
-        process = subprocess.Popen(
-            command, env=told, cwd=folder if words else None, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            start_new_session=words is not None,  # Ctrl-C would give its words a traceback
-        )
+        try:
+            process = subprocess.Popen(
+                command, env=told, cwd=folder if words else None, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=words is not None,  # Ctrl-C would give its words a traceback
+            )
+        except OSError as error:
+            message = f"spec.command: {command[0]} cannot be run: {error.strerror}"
+            raise StageFailure("SpecInvalid", message, ExitCode.SPEC_INVALID) from None
         stack.enter_context(_ended_with_us(process))
         return process.wait(), answer.read_text(encoding="utf-8")
 
@@ -123,10 +129,15 @@ def _run(command: Sequence[str], task: Wire, folder: Path, environment: Mapping[
 def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
         yield
-    except BaseException:
+    except BaseException as end:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
         process.kill()
-        process.wait()
+        if process.wait() == ExitCode.PREEMPTED and isinstance(end, Terminated):
+            raise Preempted(end.where, end.number) from None
         raise
+
+
+def _how(code: int) -> str:
+    return f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
