@@ -52,6 +52,13 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("name", ["what?", "50%"])
+def test_a_home_that_mlflow_could_not_open(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StageFailure, match="cannot; name another folder") as failure:
+        Home(str(tmp_path / name))
+    assert failure.value.exit_code is ExitCode.USAGE
+
+
 def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StageFailure, match=r"--home: .*file cannot be written") as failure:

@@ -1,6 +1,5 @@
 """`dropout run FILE`: the jobs of a manifest from training to a registered version, without a cluster."""
 
-import json
 import logging
 import os
 import sys
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from dropout_api.names import Env, ExitCode
 from dropout_api.problems import as_job_spec
 from dropout_api.report import VerifyReport
-from dropout_api.verdict import CheckResult, Outcome, Verdict
+from dropout_api.verdict import Outcome, Verdict
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.local.home import Home, Key
 from dropout_trainer.local.ignored import ignored
@@ -118,7 +117,7 @@ def _tell(home: Home, job: Job, name: str, verdict: VerifyReport) -> None:
     if verdict.verdict == PASSED:
         out.print(plain(f"registered {verdict.model_uri}", "bold green"), soft_wrap=True)
     else:
-        found = [CheckResult.model_validate(check) for check in json.loads(job.report(verdict))["checks"]]
-        bad = [check for check in found if check.outcome in (Outcome.FAILED, Outcome.COULD_NOT_RUN)]
-        out.print(checks(f"{name} is not registered", Verdict.FAILED, bad))
+        bad = [check for check in job.checks(verdict) if check.outcome in (Outcome.FAILED, Outcome.COULD_NOT_RUN)]
+        title = f"{name} is not registered"
+        out.print(checks(title, Verdict.FAILED, bad) if bad else plain(f"{title}: {verdict.message}"), soft_wrap=not bad)
     out.print(plain(f"look at it: mlflow ui --backend-store-uri {home.tracking_uri}"), soft_wrap=True)

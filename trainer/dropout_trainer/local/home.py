@@ -25,6 +25,7 @@ from dropout_api.spec import MUTABLE, JobSpec
 from dropout_trainer.errors import StageFailure
 
 DIGEST_LENGTH = 16
+NOT_IN_A_URI = frozenset("?%")
 
 
 @dataclass(frozen=True)
@@ -64,18 +65,25 @@ class Record(Wire):
 
 
 class Home:
-    """Raises StageFailure when the folder cannot be made or written."""
+    """Raises StageFailure when the folder cannot be made, or MLflow cannot be told of it."""
 
     def __init__(self, folder: str) -> None:
         self.root = Path(folder).expanduser().resolve()
+        if odd := NOT_IN_A_URI & set(str(self.root)):
+            message = f"--home: {self.root} holds {min(odd)!r}, which the address of an SQLite database cannot; name another folder"
+            raise StageFailure("HomeInvalid", message, ExitCode.USAGE)
         try:
             self._jobs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritable(self.root, error) from None
 
     @property
+    def database(self) -> Path:
+        return self.root / "mlflow.db"
+
+    @property
     def tracking_uri(self) -> str:
-        return f"sqlite:///{self.root / 'mlflow.db'}"
+        return uri_of(self.database)
 
     @property
     def artifacts(self) -> Path:
@@ -127,6 +135,11 @@ class Home:
 
     def _path(self, key: Key) -> Path:
         return self._jobs / f"{key}.json"
+
+
+def uri_of(database: Path) -> str:
+    """As MLflow takes it."""
+    return f"sqlite:///{database}"
 
 
 def _unwritable(path: Path, error: OSError) -> StageFailure:

@@ -1,11 +1,13 @@
 """One job from its manifest to a verdict: train, verify, register. Each step can be cut off; run again, the job goes on after the last
 one that was done."""
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dropout_api.candidate import REPORT_JSON
@@ -14,6 +16,7 @@ from dropout_api.spec import CommandJobSpec, JobSpec, TrainingJobSpec
 from dropout_api.status import Phase
 from dropout_api.task import CommandTask, JobRef, RunRef, TrainTask, VerifyTask
 from dropout_api.training import Checkpoint
+from dropout_api.verdict import CheckResult
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.local import stages
 from dropout_trainer.local.home import Home, Key, Record
@@ -69,19 +72,23 @@ class Job:
             shutil.rmtree(self._home.checkpoints(self.record.uid), ignore_errors=True)
         return verdict
 
-    def report(self, verdict: VerifyReport) -> bytes:
-        """The gate's report as JSON. Raises what MLflow's client raises."""
+    def checks(self, verdict: VerifyReport) -> list[CheckResult]:
+        """All that the gate has found; empty where its report was removed since."""
         from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
 
-        path = download_artifacts(f"{verdict.report_uri}/{REPORT_JSON}", tracking_uri=self._home.tracking_uri)
-        with open(path, "rb") as file:
-            return file.read()
+        try:
+            path = download_artifacts(f"{verdict.report_uri}/{REPORT_JSON}", tracking_uri=self._home.tracking_uri)
+            found = json.loads(Path(path).read_bytes())["checks"]
+        except (MlflowException, OSError):
+            return []
+        return [CheckResult.model_validate(check) for check in found]
 
     def _found(self, again: bool) -> Record:
         record = self._home.read(self._key)
         if record is None or again:
             return Record.new()
-        if record.attempt and self._runs.find(self._ref(record), self._wanted.spec) is None:
+        if (record.attempt or record.verdict) and self._runs.find(self._ref(record), self._wanted.spec) is None:
             log.warning("the run of this job is gone from %s; it begins anew", self._home.tracking_uri)
             return Record.new()
         return record
@@ -126,4 +133,7 @@ class Job:
             raise Preempted(end.where, end.number) if saved else end from None
         except StageFailure as failure:
             self._runs.mark(run, Phase.FAILED, f"{failure.reason}: {failure.message}")
+            raise
+        except Exception as error:  # a bug must not leave a run that looks as if it ran
+            self._runs.mark(run, Phase.FAILED, f"Unexpected: {type(error).__name__}: {error}")
             raise

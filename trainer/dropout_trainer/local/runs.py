@@ -1,5 +1,7 @@
 """MLflow as the operator would use it: one run for each job, found or made, given its states, and looked up where a spec names one."""
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ from dropout_api.spec import JobSpec, Weights
 from dropout_api.status import Phase
 from dropout_api.task import JobRef, RunRef, experiment_name
 from dropout_trainer.errors import StageFailure
-from dropout_trainer.local.home import Home
+from dropout_trainer.local.home import Home, uri_of
 from dropout_trainer.verify.patience import error_code
 
 CLUSTER = "local"
@@ -27,8 +29,9 @@ class Runs:
         from mlflow.tracking import MlflowClient  # slow to import
 
         self._home = home
-        self.client: Any = MlflowClient(home.tracking_uri, home.tracking_uri)
         try:
+            _make(home.database)
+            self.client: Any = MlflowClient(home.tracking_uri, home.tracking_uri)
             self.client.search_experiments(max_results=1)
         except MlflowException as error:
             told = " ".join(str(error).split())[:300]
@@ -128,3 +131,19 @@ class Runs:
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
+
+
+def _make(database: Path) -> None:
+    """Makes an empty one where there is none: whole or not at all, because MLflow takes seconds and does not mend what was cut off."""
+    from mlflow.tracking import MlflowClient
+
+    if database.exists():
+        return
+    unfinished = database.with_name(f"{database.name}.{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
+    try:
+        MlflowClient(uri_of(unfinished), uri_of(unfinished)).search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.link(unfinished, database)
+    finally:
+        unfinished.unlink(missing_ok=True)
