@@ -73,7 +73,8 @@ cluster-test: $(READY) cluster-build ## That hack/cluster leaves the machine as 
 e2e: $(READY) images datasets ## Samples on a real cluster, with MLflow and Prometheus
 	buildah bud -q --isolation chroot -t localhost/own-model:dev examples/own-model
 	trap 'hack/cluster/cluster down' EXIT; $(MAKE) --no-print-directory cluster-up; hack/cluster/cluster load localhost/own-model:dev; \
-	  KUBECONFIG=$$(hack/cluster/cluster kubeconfig) $(PYTEST) tests/e2e -q
+	  export KUBECONFIG=$$(hack/cluster/cluster kubeconfig); \
+	  $(PYTEST) tests/e2e -q -n 2 --dist loadfile -m "not alone" --timeout 600; $(PYTEST) tests/e2e -q -m alone --timeout 600
 
 bench: $(BENCH)/.ready cluster-build datasets ## Benchmarks: ratios and measured figures, in one run
 	$(BENCH)/bin/python benchmarks/run.py

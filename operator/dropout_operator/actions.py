@@ -48,6 +48,13 @@ class CreateSecret:
 
 
 @dataclass(frozen=True)
+class CreateService:
+    """Gives the pods of one training names by which they find each other."""
+
+    body: Object
+
+
+@dataclass(frozen=True)
 class CreateJob:
     """A train or a verify Job, by its deterministic name."""
 
@@ -97,6 +104,6 @@ class DeleteTrainingJob:
 
 
 Action = (
-    EnsureRun | FindSource | FindWeights | WriteStatus | CreateSecret | CreateJob | DeleteJob | MarkRun | EndRun | EmitEvent
+    EnsureRun | FindSource | FindWeights | WriteStatus | CreateSecret | CreateService | CreateJob | DeleteJob | MarkRun | EndRun | EmitEvent
     | DeleteTrainingJob
 )

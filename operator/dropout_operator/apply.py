@@ -15,6 +15,7 @@ from dropout_operator.actions import (
     Action,
     CreateJob,
     CreateSecret,
+    CreateService,
     DeleteJob,
     DeleteTrainingJob,
     EmitEvent,
@@ -56,6 +57,8 @@ class Executor:
                 return await self._write_status(action, world)
             case CreateSecret(body):
                 return await self._create(core_path(world.job.ref.namespace, "secrets"), body, world)
+            case CreateService(body):
+                return await self._create(core_path(world.job.ref.namespace, "services"), body, world)
             case CreateJob(body):
                 return await self._create(jobs_path(body["metadata"]["namespace"]), body, world)
             case DeleteJob(namespace, name, uid):

@@ -68,7 +68,7 @@ class Controller:
         self._sweep.set()
 
     def saw_child(self, raw: Object) -> None:
-        """A Job of ours changed. Its labels only say whom to look at; whose it is, the look itself finds out."""
+        """A Job or a pod of ours changed. Its labels only say whom to look at; whose it is, the look itself finds out."""
         labels = raw["metadata"].get("labels", {})
         if Label.NAMESPACE in labels and Label.NAME in labels:
             self.queue.add((labels[Label.NAMESPACE], labels[Label.NAME]))

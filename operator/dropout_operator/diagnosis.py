@@ -19,6 +19,7 @@ BY_THE_NODE = ("Evicted", "Preempting", "NodeLost", "Shutdown", "Terminated")
 MAY_PASS = {
     ExitCode.TRACKING_UNAVAILABLE: ("TrackingUnavailable", "MLflow could not be reached"),
     ExitCode.CHECKPOINTS_UNAVAILABLE: ("CheckpointsUnavailable", "the store of its checkpoints could not be reached"),
+    ExitCode.PEER_LOST: ("PeerLost", "another process of the training went away"),
     ExitCode.PREEMPTED: ("Preempted", "the training says that it was told to end and saved a checkpoint"),
 }
 """Exit codes after which trying again may help. The reason is ours: what a pod calls its end must not decide whether a restart counts."""
@@ -51,7 +52,7 @@ def ending(job: JobView, pods: tuple[PodView, ...], seen: str | None) -> Ending:
     """What ended a failed Job; `seen` is the reason of a disruption that its pod showed while it lived."""
     if job.reason == "DeadlineExceeded":
         return Ending("DeadlineExceeded", "training took longer than spec.activeDeadlineSeconds", "raise it or train less")
-    pod = next((pod for pod in pods if pod.phase == "Failed" or pod.terminated is not None), None)
+    pod = _culprit(pods)
     found = disruption(job, pods) or _recorded(job, seen)
     if found is not None:
         return Ending(found.reason, found.message, CREATE_AGAIN, passing=True, disruption=found.reason, pod=pod)
@@ -67,19 +68,34 @@ def ending(job: JobView, pods: tuple[PodView, ...], seen: str | None) -> Ending:
 def disruption(job: JobView, pods: tuple[PodView, ...]) -> Disruption | None:
     """That Kubernetes, or someone who is not the Job controller, ends the training from outside; None where nothing shows it.
 
-    Only the pod that ended first counts: others are ended because of it. What came after its end did not cause it.
+    What came after the first pod's end did not cause it. The Job controller deletes the others then, so only of the first one is a
+    deletion somebody else's; the condition it never sets.
     """
     if job.deleting or job.suspended or job.reason == "DeadlineExceeded":
         return None
-    over = [pod for pod in pods if pod.terminated is not None or pod.phase == "Failed"]
-    first = sorted(over, key=lambda pod: (finished(pod) is None, finished(pod) or pod.created))[:1]
-    for pod in first or pods:
-        if pod.disruption is not None and not _over_before(pod, pod.disruption.since):
+    first = _failed(pods)[:1]
+    end = finished(first[0]) if first else None
+    for pod in pods:
+        if pod.disruption is not None and not _over_before(end, pod.disruption.since):
             said = pod.disruption.message or pod.message or pod.disruption.reason
             return Disruption(pod.disruption.reason, f"Kubernetes ends the training pod {pod.name}: {said}", pod.disruption.since)
-        if pod.deleted is not None and not _over_before(pod, pod.deleted) and (first or not job.reason):
+    for pod in first or pods:
+        if pod.deleted is not None and not _over_before(end, pod.deleted) and (first or not job.reason):
             return Disruption("PodDeleted", f"someone has deleted the training pod {pod.name}", pod.deleted)
     return None
+
+
+def _failed(pods: tuple[PodView, ...]) -> list[PodView]:
+    """Those that have ended otherwise than well, the first one first."""
+    over = [pod for pod in pods if pod.phase == "Failed" or (pod.terminated is not None and pod.terminated.exit_code != ExitCode.OK)]
+    return sorted(over, key=lambda pod: (finished(pod) is None, finished(pod) or pod.created))
+
+
+def _culprit(pods: tuple[PodView, ...]) -> PodView | None:
+    """The pod whose end ended the attempt. Who only lost another may have ended in the same second."""
+    failed = _failed(pods)
+    bereft = [pod for pod in failed if pod.terminated is not None and pod.terminated.exit_code == ExitCode.PEER_LOST]
+    return next(iter([pod for pod in failed if pod not in bereft] or bereft), None)
 
 
 def _recorded(job: JobView, seen: str | None) -> Disruption | None:
@@ -95,8 +111,7 @@ def finished(pod: PodView) -> datetime | None:
     return pod.terminated.finished if pod.terminated else None
 
 
-def _over_before(pod: PodView, moment: datetime | None) -> bool:
-    end = finished(pod)
+def _over_before(end: datetime | None, moment: datetime | None) -> bool:
     return end is not None and moment is not None and end < moment
 
 

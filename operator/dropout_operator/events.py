@@ -22,6 +22,8 @@ from dropout_operator.controller import Controller
 logger = logging.getLogger(__name__)
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 JOBS = ("batch", "v1", "jobs")
+PODS = ("v1", "pods")
+"""Watched, because a pod that is evicted or deleted may show it for less than a second before it is gone."""
 MAX_RESTARTS_IN_A_ROW = 10
 CALM_SECONDS = 300.0
 EXIT_SECONDS = 15.0  # kopf waits for its queues for 10
@@ -69,6 +71,7 @@ def registry(controller: Controller, ending: asyncio.Event) -> kopf.OperatorRegi
         else:
             controller.saw_job(event["object"])
 
+    @kopf.on.event(*PODS, registry=handlers, labels={Label.UID: kopf.PRESENT})
     @kopf.on.event(*JOBS, registry=handlers, labels={Label.UID: kopf.PRESENT})
     async def child(event: Any, **_: Any) -> None:
         controller.saw_child(event["object"])
@@ -83,7 +86,8 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.client_timeout = settings.watching.server_timeout + 30
     settings.watching.connect_timeout = 5
     settings.watching.reconnect_backoff = 1.0
-    settings.watching.label_selectors[JOBS] = Label.UID  # filtered by the server: a cluster has many Jobs that are not ours
+    for kind in (JOBS, PODS):
+        settings.watching.label_selectors[kind] = Label.UID  # filtered by the server: a cluster has many that are not ours
     settings.networking.request_timeout = 15
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = Forever()

@@ -13,15 +13,17 @@ from dropout_api.names import (
     METRICS_PATH,
     METRICS_PORT,
     METRICS_PORT_NAME,
+    RENDEZVOUS_PORT,
     Env,
     Label,
     Stage,
+    Torchrun,
     trainer_username,
 )
 from dropout_api.pod import PodTemplate
-from dropout_api.spec import JobSpec, TrainingJobSpec
+from dropout_api.spec import CommandJobSpec, JobSpec, TrainingJobSpec
 from dropout_api.status import RunStatus
-from dropout_api.task import JobRef, RunRef, TrainTask, VerifyTask
+from dropout_api.task import Attempt, CommandTask, JobRef, RunRef, TrainTask, VerifyTask
 from dropout_operator.identities import trainer_password
 from dropout_operator.objects import Object
 from dropout_operator.settings import Settings
@@ -60,6 +62,11 @@ def tracking_secret_name(job: JobRef) -> str:
     return f"{job.name}-{job.uid[:8]}-tracking"
 
 
+def service_name(job: JobRef) -> str:
+    """A Service's name may begin with a letter only, and a job's with a digit."""
+    return f"train-{job.uid}"
+
+
 def checkpoints(job: JobRef, spec: JobSpec) -> str | None:
     """URI of the folder for a job's checkpoints. The UID keeps apart jobs that share a place, and those of one name made later."""
     if spec.checkpoint is None:
@@ -95,14 +102,29 @@ def tracking_secret(job: JobRef, settings: Settings) -> Object:
     }
 
 
+def service(job: JobRef) -> Object:
+    """Headless: gives each pod of an attempt a name in DNS, before it is ready, because they wait for each other."""
+    return {
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": service_name(job), "namespace": job.namespace, "ownerReferences": [owner(job)],
+            "labels": {"app.kubernetes.io/managed-by": "dropout-operator", Label.UID: job.uid},
+        },
+        "spec": {
+            "clusterIP": "None", "publishNotReadyAddresses": True, "selector": {Label.UID: job.uid, Label.STAGE: Stage.TRAIN},
+            "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
+        },
+    }
+
+
 def train_job(
     job: JobRef, spec: JobSpec, run: RunStatus, attempt: int, deadline: int | None, settings: Settings, weights: RunRef | None = None,
 ) -> Object:
-    """The Job of one attempt: one pod, never restarted in place. `weights` is the run whose candidate it starts from."""
-    wanted = TrainingJobSpec.model_validate(spec.to_wire())
+    """The Job of one attempt: a pod for each node, never restarted in place; all end when one fails. `weights` is the run whose candidate
+    it starts from."""
     image = spec.image or settings.trainer_image
     own = RunRef(id=run.id, experiment_id=run.experiment_id)
-    task = TrainTask(job=job, attempt=attempt, run=own, spec=wanted, checkpoints=checkpoints(job, spec), image=image, weights=weights)
+    task = _task(spec, job=job, attempt=attempt, run=own, checkpoints=checkpoints(job, spec), image=image, weights=weights)
     template, marks = spec.pod_template, labels(job, Stage.TRAIN, attempt)
     environment = [variable.to_wire() for variable in template.env]
     environment += _environment(task.to_json(), settings, tracking_secret_name(job) if settings.mlflow_auth else None)
@@ -126,9 +148,30 @@ def train_job(
     result = _job(train_job_name(job, attempt), job.namespace, marks, pod, {**scrape, **template.annotations}, template.labels)
     result["metadata"]["ownerReferences"] = [owner(job)]
     result["spec"] |= {"backoffLimit": 0, "podFailurePolicy": DISRUPTED}
+    if spec.nodes > 1:
+        _spread(result, job, spec.nodes)
     if deadline is not None:
         result["spec"]["activeDeadlineSeconds"] = deadline
     return result
+
+
+def _task(spec: JobSpec, **fields: Any) -> Attempt:
+    if spec.command is None:
+        return TrainTask(spec=TrainingJobSpec.model_validate(spec.to_wire()), **fields)
+    del fields["weights"]
+    return CommandTask(spec=CommandJobSpec.model_validate(spec.to_wire()), **fields)
+
+
+def _spread(body: Object, job: JobRef, nodes: int) -> None:
+    """Makes a Job one of so many numbered pods, each of which knows where rank 0 is. A later attempt's rank 0 has another name, so that
+    no two attempts ever meet."""
+    body["spec"] |= {"parallelism": nodes, "completions": nodes, "completionMode": "Indexed"}
+    pod = body["spec"]["template"]["spec"]
+    pod["subdomain"] = service_name(job)
+    first = f"{body['metadata']['name']}-0.{service_name(job)}"
+    pod["containers"][0]["env"] += [
+        {"name": Torchrun.MASTER_ADDR, "value": first}, {"name": Torchrun.MASTER_PORT, "value": str(RENDEZVOUS_PORT)},
+    ]
 
 
 def verify_job(task: VerifyTask, settings: Settings) -> Object:

@@ -30,7 +30,7 @@ class Observer:
             return World(job=job, now=_now(), settings=self._settings, run=job.status.run)
         children = await self._children(job)
         pods = await self._pods(job, children)
-        running = next((pod for pod in pods if pod.started is not None and pod.terminated is None), None)
+        running = next((pod for pod in pods if pod.index == 0 and pod.started is not None and pod.terminated is None), None)
         progress = await self._poller.poll(running) if running and running.namespace == namespace else None
         return World(
             job=job, now=_now(), settings=self._settings, children=children, pods=pods, progress=progress, run=job.status.run,

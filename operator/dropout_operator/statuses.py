@@ -27,6 +27,11 @@ def holds(status: JobStatus, kind: Condition) -> bool:
     return any(item.type == kind and item.status == "True" for item in status.conditions)
 
 
+def denied(status: JobStatus, kind: Condition) -> str | None:
+    """Why a condition does not hold; None where it holds or nothing is known."""
+    return next((item.message for item in status.conditions if item.type == kind and item.status == "False"), None)
+
+
 def update(status: JobStatus, **changes: Any) -> JobStatus:
     return status.model_copy(update=changes)
 

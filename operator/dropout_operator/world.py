@@ -18,6 +18,9 @@ from dropout_api.task import JobRef
 from dropout_operator.objects import Object
 from dropout_operator.settings import Settings
 
+COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+"""Label by which the Job controller numbers the pods of an Indexed Job."""
+
 
 def parse_time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
@@ -124,6 +127,8 @@ class PodView:
     """When its deletion was asked for; it stays until its processes have ended."""
     disruption: Disruption | None
     """Its condition DisruptionTarget, which schedulers, evictions and kubelets set."""
+    index: int
+    """Number of its node in a training of several, from 0."""
     phase: str
     reason: str
     """Of the pod itself, as Evicted."""
@@ -158,7 +163,7 @@ class PodView:
         assert created is not None
         return cls(
             namespace=meta["namespace"], name=meta["name"], owner_uid=controller_uid(meta), created=created, deleted=_deleted(meta),
-            disruption=_disruption(status), phase=status.get("phase", "Pending"), reason=status.get("reason", ""),
+            disruption=_disruption(status), index=_index(meta), phase=status.get("phase", "Pending"), reason=status.get("reason", ""),
             message=status.get("message", ""),
             ip=status.get("podIP"), host_network=bool(spec.get("hostNetwork")),
             scheduled=parse_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
@@ -167,6 +172,11 @@ class PodView:
             waiting_reason=waiting.get("reason", ""), waiting_message=waiting.get("message", ""),
             terminated=_terminated(state.get("terminated")), image_id=container.get("imageID", ""), devices=_devices(spec),
         )
+
+
+def _index(meta: Object) -> int:
+    told = str(meta.get("labels", {}).get(COMPLETION_INDEX, ""))
+    return int(told) if told.isdecimal() else 0
 
 
 def _deleted(meta: Object) -> datetime | None:
@@ -257,6 +267,10 @@ class World:
         """Newest first. Of its own namespace alone: an owner reference across namespaces proves nothing."""
         mine = (pod for pod in self.pods if pod.owner_uid == child.uid and pod.namespace == child.namespace)
         return tuple(sorted(mine, key=lambda pod: pod.created, reverse=True))
+
+    def lead_of(self, child: JobView) -> PodView | None:
+        """The pod of rank 0: it alone tells progress and leaves the report."""
+        return next((pod for pod in self.pods_of(child) if pod.index == 0), None)
 
     def lingering(self) -> tuple[PodView, ...]:
         """Training pods that have not ended, also those whose Job is gone already: whoever deletes a Job may leave its pods."""

@@ -142,7 +142,8 @@ def test_operator_has_exactly_these_rights(objects: Objects) -> None:
         *((*job, verb) for verb in ("get", "list", "watch", "delete")), (job[0], f"{job[1]}/status", "patch"),
         (job[0], f"{job[1]}/finalizers", "update"),
         *((*batch, verb) for verb in ("get", "list", "watch", "create", "delete")),
-        (core, "pods", "list"), (core, "secrets", "create"), (core, "events", "create"), (core, "namespaces", "get"),
+        *((core, "pods", verb) for verb in ("list", "watch")),
+        *((core, kind, "create") for kind in ("services", "secrets", "events")), (core, "namespaces", "get"),
         *(("apiextensions.k8s.io", "customresourcedefinitions", verb) for verb in ("list", "watch")),
     }
     (role,) = [item for item in of_kind(objects, "ClusterRole") if not item["metadata"]["name"].endswith(("-view", "-edit"))]

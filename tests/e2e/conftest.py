@@ -4,6 +4,7 @@
 of its own that enforces Pod Security `restricted`, so every pod we make is held to it by the API server.
 """
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
@@ -22,12 +23,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def installed() -> None:
-    """The chart, installed and ready."""
+def installed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The chart, installed and ready. Of several workers one does it and the others wait."""
     if subprocess.run(["kubectl", "get", "nodes"], capture_output=True, check=False).returncode != 0:
         message = "no cluster: `make e2e` starts one, which needs Linux and root"
         pytest.fail(message) if cluster.in_ci() else pytest.skip(message)
-    cluster.install()
+    done = (tmp_path_factory.getbasetemp() / ".." / "installed").resolve() if "PYTEST_XDIST_WORKER" in os.environ else None
+    if done is None:
+        return cluster.install()
+    with done.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            cluster.install()
+            done.touch()
+    return None
 
 
 @pytest.fixture(scope="session")

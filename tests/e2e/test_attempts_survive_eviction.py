@@ -4,7 +4,6 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from dropout_testing import cluster
@@ -51,17 +50,10 @@ def kill(job: TrainingJob) -> None:
     """SIGKILL to the training's processes, as they are seen from this machine."""
     pod = job.train_pod()
     assert pod is not None
-    found = [folder for folder in Path("/proc").glob("[0-9]*") if is_of(pod["metadata"]["uid"], folder)]
+    found = cluster.training_processes(pod["metadata"]["uid"])
     assert found
-    for folder in found:
-        os.kill(int(folder.name), signal.SIGKILL)
-
-
-def is_of(pod_uid: str, folder: Path) -> bool:
-    try:
-        return pod_uid in (folder / "cgroup").read_text() and b"train" in (folder / "cmdline").read_bytes().split(b"\0")
-    except OSError:  # it ended while we looked
-        return False
+    for process in found:
+        os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(("disturb", "reason", "counts"), [

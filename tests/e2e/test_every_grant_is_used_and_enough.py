@@ -5,6 +5,8 @@ import json
 import pytest
 from dropout_testing import cluster
 
+pytestmark = pytest.mark.alone
+
 UNUSED = {
     ("training.dropout.dev", "dropouttrainingjobs/finalizers", "update"):
         "lets children name their job as a blocking owner where OwnerReferencesPermissionEnforcement is on; it is never called",

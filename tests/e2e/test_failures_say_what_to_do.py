@@ -3,7 +3,6 @@ in the right state, and nothing is registered that should not be."""
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 from dropout_testing import cluster
@@ -49,22 +48,11 @@ def test_a_killed_training_process(namespace: str, mlflow: ClusterMlflow) -> Non
     job.reaches("Running")
     pod = job.train_pod()
     assert pod is not None
-    process = cluster.eventually("the training process", lambda: main_process(pod["metadata"]["uid"]), 30)
-    os.kill(process, signal.SIGKILL)
+    for process in cluster.eventually("the training process", lambda: cluster.training_processes(pod["metadata"]["uid"]), 30):
+        os.kill(process, signal.SIGKILL)
     assert_failed(job, mlflow, "Killed", "SIGKILL", "kubectl logs")
     assert job.status["failure"]["exitCode"] == 137
     assert job.status["failure"]["pod"] == pod["metadata"]["name"]
-
-
-def main_process(pod_uid: str) -> int | None:
-    """The process of a pod of this machine that runs `dropout train`."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if pod_uid in (folder / "cgroup").read_text() and b"train" in (folder / "cmdline").read_bytes().split(b"\0"):
-                return int(folder.name)
-        except OSError:  # it ended while we looked
-            continue
-    return None
 
 
 def test_an_image_that_does_not_exist(namespace: str, mlflow: ClusterMlflow) -> None:
@@ -112,13 +100,18 @@ def test_a_misspelt_argument_starts_no_pod(namespace: str) -> None:
     assert job.train_pod() is None
 
 
-def test_mlflow_down_for_a_minute_in_the_middle(namespace: str, mlflow: ClusterMlflow) -> None:
-    job = cluster.apply_sample("digits-cnn", namespace, lambda job: job["spec"]["training"].update(epochs=60))
+@pytest.mark.alone
+def test_mlflow_down_for_two_minutes_in_the_middle(namespace: str, mlflow: ClusterMlflow) -> None:
+    job = cluster.apply_sample("digits-cnn", namespace, lambda job: job["spec"]["training"].update(epochs=90))
     job.reaches("Running")
     cluster.eventually("a first epoch", lambda: job.status.get("progress", {}).get("epoch", 0) >= 1, 90)
-    with cluster.scaled_to_zero(cluster.MLFLOW_DEPLOYMENT, seconds=60):
-        pass
+    with cluster.scaled_to_zero(cluster.MLFLOW_DEPLOYMENT, seconds=120):
+        told = {event["reason"] for event in job.events()}
     status = job.reaches("Succeeded", seconds=400)
+    assert "TrackingLost" in told
+    assert "TrackingBack" in {event["reason"] for event in job.events()}
+    assert job.condition("TrackingHealthy")["status"] == "True"
+    assert len(status["attempts"]) == 1
     run = status["run"]["id"]
     assert mlflow.state(run) == "FINISHED"
     assert [step for step, _ in mlflow.history(run, "val_loss")] == list(range(1, status["progress"]["epoch"] + 1))

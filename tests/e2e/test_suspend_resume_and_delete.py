@@ -1,5 +1,6 @@
 """Suspending stops the pod, resuming starts over and says so, deleting leaves nothing behind."""
 
+import pytest
 from dropout_testing import cluster
 from dropout_testing.mlflow_client import ClusterMlflow
 
@@ -38,6 +39,7 @@ def test_a_job_whose_time_is_over_deletes_itself(namespace: str) -> None:
     cluster.eventually("the job to be gone", lambda: job.raw() is None, 60)
 
 
+@pytest.mark.alone
 def test_the_operator_may_die_at_work(namespace: str, mlflow: ClusterMlflow) -> None:
     job = cluster.apply_sample("breast-cancer-mlp", namespace)
     job.reaches("Starting", "Running")

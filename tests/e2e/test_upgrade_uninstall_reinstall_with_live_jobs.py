@@ -1,7 +1,10 @@
 """The chart may be upgraded, taken away and brought back while jobs run; credentials, runs and models stay."""
 
+import pytest
 from dropout_testing import cluster
 from dropout_testing.mlflow_client import ClusterMlflow
+
+pytestmark = pytest.mark.alone
 
 
 def long_job(namespace: str, name: str) -> cluster.TrainingJob:

@@ -3,7 +3,7 @@
 from dropout_api.names import Condition
 from dropout_api.status import JobStatus, Phase, RunStatus
 from dropout_operator import diagnosis, manifests, statuses
-from dropout_operator.actions import Action, CreateJob, CreateSecret, DeleteJob, MarkRun
+from dropout_operator.actions import Action, CreateJob, CreateSecret, CreateService, DeleteJob, MarkRun
 from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, event, write
 from dropout_operator.planning.weights import weights_of
 from dropout_operator.statuses import update, with_attempt, with_condition
@@ -59,7 +59,8 @@ def start(world: World, status: JobStatus) -> tuple[Action, ...]:
     number, seconds = status.attempts[-1].number, remaining_seconds(world)
     body = manifests.train_job(job.ref, job.spec, world.run, number, seconds, settings, weights_of(world))
     secret = (CreateSecret(manifests.tracking_secret(job.ref, settings)),) if settings.mlflow_auth else ()
-    return (*secret, CreateJob(body))
+    service = (CreateService(manifests.service(job.ref)),) if job.spec.nodes > 1 else ()
+    return (*secret, *service, CreateJob(body))
 
 
 def remaining_seconds(world: World) -> int | None:

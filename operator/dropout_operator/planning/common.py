@@ -33,6 +33,16 @@ def event(world: World, reason: str, message: str, warning: bool = False) -> Emi
     return EmitEvent("Warning" if warning else "Normal", reason, message, attempts[-1].number if attempts else 0)
 
 
+def about_tracking(world: World, status: JobStatus) -> tuple[EmitEvent, ...]:
+    """What to say of MLflow while a pod writes to it, when `status` has another word on it than the job's has."""
+    before, now = (statuses.denied(state, Condition.TRACKING_HEALTHY) for state in (world.job.status, status))
+    if before == now:
+        return ()
+    if now is None:
+        return (event(world, "TrackingBack", "MLflow answers again and gets what the trainer has kept"),)
+    return (event(world, "TrackingLost", now, warning=True),)
+
+
 def wait_for_tracking(world: World) -> Plan:
     """Says that MLflow cannot be asked, and asks again."""
     problem, status = world.tracking_problem or "", world.job.status

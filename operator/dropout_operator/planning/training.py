@@ -8,12 +8,13 @@ from dropout_operator import diagnosis, statuses
 from dropout_operator.actions import EmitEvent, MarkRun
 from dropout_operator.planning import restarting
 from dropout_operator.planning.attempts import of_attempt, start
-from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, event, fail, write
+from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, about_tracking, event, fail, write
 from dropout_operator.planning.verifying import trained
 from dropout_operator.planning.weights import look_up
 from dropout_operator.statuses import update, with_attempt, with_condition
 from dropout_operator.world import JobView, PodView, World
 
+BUFFERING = "the trainer cannot reach MLflow and keeps its metrics until it can"
 NO_POD_YET = timedelta(seconds=10)
 """The time that a Job's pod takes to appear is not worth a word, and a word is a write."""
 
@@ -41,13 +42,15 @@ def _under_way(world: World, job: JobView) -> Plan:
     pods = world.pods_of(job)
     if (cause := diagnosis.disruption(job, pods)) is not None:
         return restarting.interrupted(world, job, cause)
-    pod = next(iter(pods), None)
-    if pod is not None and pod.started is not None:
-        return _running(world, pod)
-    if pod is None and not job.suspended and world.now - job.created < NO_POD_YET:
+    lead, pod = world.lead_of(job), next((pod for pod in pods if pod.started is None), None)
+    if lead is not None and pod is None and len(pods) >= _nodes(world):
+        return _running(world, lead, pods)
+    if not pods and not job.suspended and world.now - job.created < NO_POD_YET:
         return Plan((), LOOK_AGAIN_SECONDS)
     queued = job.suspended or (pod is not None and pod.unschedulable is not None)
     reason, message = diagnosis.waiting_for(pod, job)
+    if _nodes(world) > 1:
+        message = f"{sum(pod.started is not None for pod in pods)} of {_nodes(world)} pods run: {message}"
     if not queued and _late(world, job, pod):
         late = f"not started within spec.startDeadlineSeconds: {message}"
         return fail(world, Failure(reason=reason, message=late, pod=pod.name if pod else None), job)
@@ -67,32 +70,38 @@ def _late(world: World, job: JobView, pod: PodView | None) -> bool:
     return world.now - since > timedelta(seconds=world.job.spec.start_deadline_seconds)
 
 
-def _running(world: World, pod: PodView) -> Plan:
-    status = world.job.status
+def _nodes(world: World) -> int:
+    return world.job.spec.nodes if world.job.spec else 1
+
+
+def _running(world: World, pod: PodView, pods: tuple[PodView, ...]) -> Plan:
+    """All `pods` run; `pod` is that of rank 0."""
+    status, stays = world.job.status, all(pod.stays for pod in pods)
     begins = status.phase is not Phase.RUNNING
-    spared = status.attempts[-1].disruption is not None and pod.stays  # Kubernetes took it back
+    spared = status.attempts[-1].disruption is not None and stays  # Kubernetes took it back
     new = update(status, phase=Phase.RUNNING, devices=pod.devices, image_id=pod.image_id or None)
-    new = with_attempt(new, start_time=pod.started, **({"disruption": None} if pod.stays else {}))
+    new = with_attempt(new, start_time=pod.started, **({"disruption": None} if stays else {}))
     if begins or spared:
         new = update(new, message=of_attempt(status, "training"))
     told = (event(world, "TrainingStarted", f"pod {pod.name} runs {pod.image_id or 'its image'}"),) if begins else ()
     mark = (MarkRun(world.run.id, "RUNNING"),) if begins and world.run else ()
-    return Plan((*write(world, _with_progress(world, new), *told), *mark), world.settings.poll_seconds)
+    new = _with_progress(world, new)
+    return Plan((*write(world, new, *told, *about_tracking(world, new)), *mark), world.settings.poll_seconds)
 
 
 def _with_progress(world: World, status: JobStatus) -> JobStatus:
     sample = world.progress
     if sample is None or sample.attempt != status.attempts[-1].number or sample.epoch == 0:
         return status
+    if sample.tracking_healthy:
+        status = with_condition(world, status, Condition.TRACKING_HEALTHY, True, "Writes", "")
+    else:
+        status = with_condition(world, status, Condition.TRACKING_HEALTHY, False, "Buffering", BUFFERING)
     old, new = status.progress, statuses.progress_of(sample, world.now)
     if not statuses.worth_writing(old, new):
         return status
     status = update(status, progress=new, message=progress_line(new))
-    status = with_condition(world, status, Condition.PROGRESS_AVAILABLE, True, "Polled", "")
-    if sample.tracking_healthy:
-        return with_condition(world, status, Condition.TRACKING_HEALTHY, True, "Writes", "")
-    message = "the trainer cannot reach MLflow and keeps its metrics until it can"
-    return with_condition(world, status, Condition.TRACKING_HEALTHY, False, "Buffering", message)
+    return with_condition(world, status, Condition.PROGRESS_AVAILABLE, True, "Polled", "")
 
 
 def progress_line(progress: Progress) -> str:

@@ -6,15 +6,15 @@ from dropout_api.status import ArtifactStatus, Failure, GateStatus, JobStatus, M
 from dropout_api.task import RunRef, VerifyTask
 from dropout_operator import diagnosis, manifests
 from dropout_operator.actions import Action, CreateJob, DeleteJob
-from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, end, event, fail, write
-from dropout_operator.statuses import readable, update, with_attempt, with_condition
+from dropout_operator.planning.common import LOOK_AGAIN_SECONDS, Plan, about_tracking, end, event, fail, write
+from dropout_operator.statuses import denied, readable, update, with_attempt, with_condition
 from dropout_operator.world import JobView, World
 
 
 def trained(world: World, job: JobView) -> Plan:
     """Training is over and said so by its exit code; what its report adds are numbers for people."""
     status = world.job.status
-    pod = next((pod for pod in world.pods_of(job) if pod.terminated is not None), None)
+    pod = world.lead_of(job)
     final = pod.terminated if pod else None
     began = (pod.started if pod else None) or status.attempts[-1].start_time
     over = final.finished if final and final.finished else world.now
@@ -29,7 +29,10 @@ def trained(world: World, job: JobView) -> Plan:
         status = update(status, progress=progress)
     status = update(status, phase=Phase.VERIFYING, message="the verifier checks the exported model")
     status = with_condition(world, status, Condition.TRAINED, True, "Completed", told)
-    return Plan((*write(world, status, event(world, "Trained", told)), create_verifier(world, status)), LOOK_AGAIN_SECONDS)
+    if denied(status, Condition.TRACKING_HEALTHY) is not None:  # who has handed over a candidate has reached MLflow
+        status = with_condition(world, status, Condition.TRACKING_HEALTHY, True, "Writes", "")
+    written = write(world, status, *about_tracking(world, status), event(world, "Trained", told))
+    return Plan((*written, create_verifier(world, status)), LOOK_AGAIN_SECONDS)
 
 
 def create_verifier(world: World, status: JobStatus, source: RunRef | None = None) -> Action:

@@ -102,6 +102,18 @@ class TrainingJob:
         return found[-1] if found else None
 
 
+def training_processes(pod_uid: str) -> list[int]:
+    """The processes of a pod of this machine that run `dropout train`."""
+    return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _trains_in(folder, pod_uid)]
+
+
+def _trains_in(folder: Path, pod_uid: str) -> bool:
+    try:
+        return pod_uid in (folder / "cgroup").read_text() and b"train" in (folder / "cmdline").read_bytes().split(b"\0")
+    except OSError:  # it ended while we looked
+        return False
+
+
 def new_namespace(prefix: str) -> str:
     """A namespace of its own that enforces the strictest Pod Security level."""
     name = f"{prefix}-{uuid.uuid4().hex[:6]}"

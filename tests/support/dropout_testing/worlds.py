@@ -17,6 +17,7 @@ from dropout_operator import manifests, statuses
 from dropout_operator.actions import (
     Action,
     CreateJob,
+    CreateService,
     DeleteJob,
     DeleteTrainingJob,
     EmitEvent,
@@ -123,7 +124,7 @@ def pod(child: JobView, **changes: Any) -> PodView:
     """A pod of a Job, by default scheduled and not yet running."""
     waiting = PodView(
         namespace=child.namespace, name=f"{child.name}-x", owner_uid=child.uid, created=NOW, deleted=None, disruption=None,
-        phase="Pending", reason="", message="",
+        index=0, phase="Pending", reason="", message="",
         ip=None, host_network=False, scheduled=NOW, unschedulable=None, started=None,
         waiting_reason="ContainerCreating", waiting_message="", terminated=None, image_id="", devices={},
     )
@@ -238,7 +239,7 @@ class Simulation:
                 self.run_states.append(ended)
             case DeleteTrainingJob():
                 self.gone = True
-            case EmitEvent():
+            case EmitEvent() | CreateService():
                 pass
         return seen
 

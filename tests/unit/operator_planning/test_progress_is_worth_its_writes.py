@@ -1,10 +1,11 @@
 """Progress is written every ten seconds or five percent, whichever comes first; never for nothing."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from dropout_testing.worlds import NOW, condition, kinds, running_pod, train_job, under_way, world, written
+from dropout_testing.worlds import NOW, condition, ended_pod, kinds, running_pod, told, train_job, training_job, under_way, world, written
 
 from dropout_api.report import ProgressSample
 from dropout_operator.actions import WriteStatus
@@ -47,10 +48,23 @@ def test_what_is_not_of_this_attempt_or_not_an_epoch_is_no_progress(new: Progres
     assert kinds(plan(running(None, new)).actions) == []
 
 
-def test_a_trainer_that_cannot_reach_mlflow_shows_in_the_conditions() -> None:
-    after = written(plan(running(1, sample(20, tracking_healthy=False))).actions)
+def test_a_trainer_that_cannot_reach_mlflow_is_told_once_however_long_an_epoch_takes() -> None:
+    lost = plan(running(1, sample(1, tracking_healthy=False))).actions
+    after = written(lost)
+    still = replace(running(1, sample(20, tracking_healthy=False)), job=training_job(after))
+    back = replace(running(1, sample(20)), job=training_job(after))
 
-    assert condition(after, "TrackingHealthy") == "False"
+    assert (condition(after, "TrackingHealthy"), told(lost)) == ("False", ["TrackingLost"])
+    assert told(plan(still).actions) == []
+    assert (condition(written(plan(back).actions), "TrackingHealthy"), told(plan(back).actions)) == ("True", ["TrackingBack"])
+
+
+def test_a_training_that_has_handed_over_its_model_has_reached_mlflow() -> None:
+    lost = written(plan(running(1, sample(20, tracking_healthy=False))).actions)
+    job = train_job(complete=True)
+    actions = plan(world(lost, job, pods=(ended_pod(job),))).actions
+
+    assert (condition(written(actions), "TrackingHealthy"), told(actions)) == ("True", ["TrackingBack", "Trained"])
 
 
 @pytest.mark.parametrize("epoch", [100, 1000, 1_000_000])

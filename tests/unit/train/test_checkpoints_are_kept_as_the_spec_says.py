@@ -1,7 +1,7 @@
 """How often checkpoints are written, which stay, where they may lie, and that one that cannot be written costs no training."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from dropout_api.names import ExitCode
 from dropout_api.training import Checkpoint
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.checkpoints.folder import Folder, LocalFolder, RemoteFolder, folder_at
+from dropout_trainer.train.checkpoints.packing import Piece
 from dropout_trainer.train.checkpoints.read import Resumption, latest
 from dropout_trainer.train.checkpoints.saver import Content, Saver
 from dropout_trainer.train.checkpoints.schema import Identity, Journal
@@ -104,7 +105,7 @@ class Slow(LocalFolder):
         super().__init__(path)
         self.go = threading.Semaphore(0)
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: Sequence[Piece]) -> None:
         if name.endswith("manifest.json"):
             self.go.acquire()
         super().write(name, content)
@@ -129,7 +130,7 @@ def test_training_does_not_wait_and_no_two_are_written_at_once(make_training: Ca
 
 
 class Full(LocalFolder):
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: Sequence[Piece]) -> None:
         if name.startswith("00000002"):
             raise OSError(28, "No space left on device")
         super().write(name, content)

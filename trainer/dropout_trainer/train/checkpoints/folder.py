@@ -3,12 +3,13 @@
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from dropout_api.names import ExitCode
 from dropout_trainer.errors import StageFailure
+from dropout_trainer.train.checkpoints.packing import Piece
 
 UNFINISHED = ".tmp"
 TRIES, PAUSE = 4, 0.5
@@ -31,8 +32,8 @@ class Folder(Protocol):
     def read(self, name: str) -> bytes:
         """Raises Refused when there is no such file, or it cannot be read."""
 
-    def write(self, name: str, content: bytes) -> None:
-        """Once it returns, the file stays. Raises what the store raises."""
+    def write(self, name: str, content: Sequence[Piece]) -> None:
+        """The pieces one after another. Once it returns, the file stays. Raises what the store raises."""
 
     def remove(self, name: str) -> None: ...
 
@@ -44,7 +45,7 @@ def folder_at(uri: str) -> Folder:
     """
     try:
         folder: Folder = RemoteFolder(uri) if "://" in uri and not uri.startswith("file://") else LocalFolder(Path(uri.removeprefix("file://")))
-        folder.write("probe.tmp", b"")
+        folder.write("probe.tmp", [])
         folder.remove("probe.tmp")
     except Exception as error:  # each scheme's package has exceptions of its own
         message = f"spec.checkpoint: {uri} cannot be written: {type(error).__name__}: {str(error)[:300]}; {_remedy(error)}"
@@ -87,10 +88,10 @@ class LocalFolder:
         except OSError as error:
             raise Refused(f"{name}: {error.strerror}") from None
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: Sequence[Piece]) -> None:
         unfinished = self._path / f"{name}{UNFINISHED}"
         with unfinished.open("wb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         unfinished.rename(self._path / name)
@@ -129,8 +130,8 @@ class RemoteFolder:
 
         return self._patiently(ask, name)
 
-    def write(self, name: str, content: bytes) -> None:
-        self._files.pipe_file(self._at(name), content)
+    def write(self, name: str, content: Sequence[Piece]) -> None:
+        self._files.pipe_file(self._at(name), b"".join(content))
 
     def remove(self, name: str) -> None:
         try:

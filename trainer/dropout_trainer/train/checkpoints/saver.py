@@ -6,11 +6,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from safetensors.torch import save
 from torch import Tensor
 
 from dropout_api.training import Checkpoint
 from dropout_trainer.train.checkpoints.folder import Folder
+from dropout_trainer.train.checkpoints.packing import packed, size_of
 from dropout_trainer.train.checkpoints.read import Resumption, foreign
 from dropout_trainer.train.checkpoints.schema import File, Identity, Journal, Manifest, Part, Record, file_name, manifest_name, number_of
 from dropout_trainer.train.state import Captured
@@ -116,7 +116,7 @@ class Saver:
         )
         files[Part.STATE] = self._put(number, Part.STATE, record.to_json().encode())
         manifest = Manifest(identity=self._mine, files=files)
-        self._folder.write(manifest_name(number), manifest.to_json().encode())
+        self._folder.write(manifest_name(number), [manifest.to_json().encode()])
         return manifest
 
     def _epochs_of(self, content: Content) -> dict[int, File]:
@@ -126,9 +126,12 @@ class Saver:
         return self._epochs.files
 
     def _put(self, number: int, part: Part, content: bytes | Mapping[str, Tensor]) -> File:
-        name, data = file_name(number, part), content if isinstance(content, bytes) else _packed(content)
-        self._folder.write(name, data)
-        return File(name=name, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        name, pieces = file_name(number, part), [content] if isinstance(content, bytes) else packed(content)
+        self._folder.write(name, pieces)
+        digest = hashlib.sha256()
+        for piece in pieces:
+            digest.update(piece)
+        return File(name=name, sha256=digest.hexdigest(), size=size_of(pieces))
 
     def _remove_old(self) -> None:
         """The manifest first: what has one is whole."""
@@ -140,6 +143,3 @@ class Saver:
         for name in sorted(set(ours) - used, key=lambda name: (not name.endswith("manifest.json"), name)):
             self._folder.remove(name)
 
-
-def _packed(tensors: Mapping[str, Tensor]) -> bytes:
-    return bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))

@@ -1,0 +1,38 @@
+"""What is written piece by piece is what the safetensors package reads."""
+
+import pytest
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+from dropout_trainer.train.checkpoints.packing import NAMES, packed, size_of
+
+TENSORS = {
+    **{str(dtype): torch.arange(-3, 4).to(dtype).reshape(1, 7) for dtype in NAMES},
+    "scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3), "turned": torch.arange(6.0).reshape(2, 3).T, "ünï\"code": torch.ones(2),
+}
+
+
+@pytest.mark.parametrize("tensors", [TENSORS, {}], ids=["all", "none"])
+def test_every_type_and_shape_comes_back(tensors: dict[str, Tensor]) -> None:
+    pieces = packed(tensors)
+    found = load(b"".join(pieces))
+
+    assert size_of(pieces) == len(b"".join(pieces))
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+
+
+def test_memory_is_shown_and_not_copied() -> None:
+    tensor = torch.zeros(1000)
+    (*_, piece) = packed({"a": tensor})
+    tensor.fill_(1)
+
+    assert bytes(piece) == tensor.numpy().tobytes()
+
+
+def test_a_type_that_the_format_has_not_is_named() -> None:
+    with pytest.raises(ValueError, match=r"moments is torch\.complex64"):
+        packed({"moments": torch.zeros(2, dtype=torch.complex64)})
