@@ -13,9 +13,11 @@ from dropout_api.names import ExitCode
 from dropout_trainer.check import arguments as check_arguments
 
 EPILOG = """`dropout train`, and `dropout verify` without a target, are started by the operator, which says what to do in DROPOUT_TASK.
-Exit codes: 0 passed, 1 rejected or different, 3 undecided, 64 wrong arguments, 66 no such file or run, 69 MLflow does not answer,
-70 your code raised, 78 a wrong manifest."""
+Exit codes: 0 passed, 1 rejected or different, 3 undecided, 64 wrong arguments, 65 data that cannot be used, 66 no such file or run,
+69 MLflow does not answer, 70 your code raised, 71 a loss that is not finite, 73 a model that cannot be exported, 74 no place for files,
+75 interrupted and saved: the same command goes on, 78 a wrong manifest; 128 and the signal's number: interrupted with nothing to save."""
 STDIN_HELP = "- for standard input"
+HOME = "./dropout-runs"
 KEY_HELP = "PEM file of the public keys, of which one must have signed (default: the file that DROPOUT_VERIFYING_KEY names)"
 
 
@@ -62,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from dropout_trainer.validate.command import run as validate
 
             return validate(given.files, given.json)
+        case "run":
+            from dropout_trainer.local.command import Asked, run
+
+            return run(Asked(given.file, given.home, given.again, dict(given.volume)))
         case "plan":
             from dropout_trainer.preview.command import run as plan
 
@@ -85,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     validate = commands.add_parser("validate", help="say everything that is wrong in manifests, without a cluster")
     validate.add_argument("files", nargs="+", metavar="FILE", help=f"a manifest in YAML or JSON; {STDIN_HELP}")
+    run = commands.add_parser("run", help="train, verify and register here, without a cluster; again, it goes on where it was interrupted")
+    run.add_argument("file", metavar="FILE", help=f"a manifest; {STDIN_HELP}")
+    run.add_argument("--home", default=HOME, metavar="FOLDER", help=f"place of MLflow's database, models and checkpoints (default: {HOME})")
+    run.add_argument("--again", action="store_true", help="train a job anew, in a new run, although it is finished or could go on")
+    run.add_argument("--volume", action="append", default=[], type=_volume, metavar="NAME=FOLDER",
+                     help="the folder that stands for a volume claim, ConfigMap or Secret of spec.podTemplate.volumes; may be repeated")
     plan = commands.add_parser("plan", help="print the dropout plan that a manifest's model will get")
     plan.add_argument("file", metavar="FILE", help=f"a manifest; {STDIN_HELP}")
     commands.add_parser("train", help="train, export in eval mode and upload a candidate")
@@ -110,6 +122,13 @@ def _gib(text: str) -> float:
     if not 0 <= value < 2**20:
         raise argparse.ArgumentTypeError(f"{text} is not a size in GiB")
     return value
+
+
+def _volume(text: str) -> tuple[str, str]:
+    name, given, folder = text.partition("=")
+    if not (name and given and folder):
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=FOLDER")
+    return name, folder
 
 
 def _epochs(text: str) -> int:

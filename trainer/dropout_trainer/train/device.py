@@ -29,9 +29,14 @@ def usable_threads(resources: ResourceRequirements, quota: Path = CPU_QUOTA) -> 
     time slices on a busy node, which made an epoch of the digits ten times as long; and their number decides the last
     bits of a sum, so the same spec should have the same number on any node.
     """
-    cores = min(len(os.sched_getaffinity(0)), _limit(quota))
+    cores = min(usable_cores(), _limit(quota))
     request = resources.requests.get("cpu")
     return cores if request is None else max(1, math.ceil(min(cores, _cores(request))))
+
+
+def usable_cores() -> int:
+    """Of this machine; where the system tells no affinity, as macOS, all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cores(quantity: str | int) -> float:

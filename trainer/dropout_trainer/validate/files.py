@@ -39,11 +39,16 @@ class JudgedFile:
 def judge_file(path: str) -> JudgedFile:
     """Every training job in the file; other objects may stand beside them."""
     try:
-        jobs = tuple(_judged(document) for document in read_manifests(path) if is_training_job(document.body))
-        if not jobs:
-            raise StageFailure("NoTrainingJob", f"{path}: holds no {KIND}", ExitCode.SPEC_INVALID)
+        return judge_documents(path, read_manifests(path))
     except StageFailure as failure:
         return JudgedFile(path, failure=failure)
+
+
+def judge_documents(path: str, documents: Sequence[Document]) -> JudgedFile:
+    """The same of what was read from the file."""
+    jobs = tuple(_judged(document) for document in documents if is_training_job(document.body))
+    if not jobs:
+        return JudgedFile(path, failure=StageFailure("NoTrainingJob", f"{path}: holds no {KIND}", ExitCode.SPEC_INVALID))
     return JudgedFile(path, jobs)
 
 

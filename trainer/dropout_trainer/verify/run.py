@@ -5,7 +5,6 @@ exit code, so that the Job runs again: a verifier that cannot work has said noth
 """
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from dropout_trainer import stage
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.gate import gate
 from dropout_trainer.gate.verdict import GATE_VERSION, GateReport, RefusedError, failed
+from dropout_trainer.train.device import usable_cores
 from dropout_trainer.verify import baseline, binding, fetch, package, patience, register, report, signing
 
 NO_DIGEST = "none"
@@ -30,7 +30,7 @@ MAX_PLAN = 2000
 def main() -> int:
     """Reads the task, verifies, writes the report where the kubelet finds it. Returns the process's exit code."""
     patience.configure()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(usable_cores())
     try:
         task = stage.read_task(VerifyTask)
         verdict = verify(task, _client(), signing.of_environment())
