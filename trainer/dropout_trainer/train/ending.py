@@ -56,6 +56,8 @@ def run_stage() -> int:
         with stoppable():
             if (layout := _to_launch()) is not None:
                 return launch([sys.executable, "-m", "dropout_trainer", "train"], layout)
+            if Torchrun.RANK in os.environ:
+                _quieten(int(os.environ[Torchrun.RANK]))
             from dropout_trainer.train.run import main
 
             if (report := main()) is not None:
@@ -79,6 +81,20 @@ def _to_launch() -> Layout | None:
         return None
     spec = read_task(TrainTask).spec
     return Layout.of(spec) if spec.world_size > 1 else None
+
+
+def _quieten(rank: int) -> None:
+    """All ranks would say the same: those above 0 only warn, and say who they are. Before torch is imported."""
+
+    def name(record: logging.LogRecord) -> bool:
+        record.msg = f"rank {rank}: {record.msg}"
+        return True
+
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DistributedDataParallel regrets in four lines what we ask of it
+    if rank:
+        logging.getLogger().setLevel(logging.WARNING)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(name)
 
 
 @contextmanager

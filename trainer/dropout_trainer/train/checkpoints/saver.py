@@ -141,5 +141,16 @@ class Saver:
             self._folder.remove(name)
 
 
+class Witness:
+    """Stands for a Saver on ranks above 0, which neither wish for a checkpoint nor write one."""
+
+    saved = None
+
+    def due(self, ended: int | None, steps: int) -> bool:
+        return False
+
+    def wait(self) -> None: ...
+
+
 def _packed(tensors: Mapping[str, Tensor]) -> bytes:
     return bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
