@@ -5,6 +5,7 @@ Without RANK it launches itself as often as the task's spec says. A rank may be 
 
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -28,7 +29,7 @@ from dropout_trainer.train.ending import run_stage
 from dropout_trainer.train.launch import Layout, launch
 from dropout_trainer.train.precision import Step
 
-ASKED = "RANKS_ASKED"
+ASKED, POISON = "RANKS_ASKED", 1000.0
 
 
 @dataclass(frozen=True)
@@ -93,25 +94,32 @@ class Watch(nn.Module):
         return inputs
 
 
+class Poisoned(nn.Module):
+    """Answers NaN to the rows that begin with POISON."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.where(inputs[:, :1] == POISON, math.nan, inputs)
+
+
 def network(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(input_shape[0], 16), nn.Tanh(), nn.Dropout(0.5), Watch(), nn.Linear(16, num_outputs))
+    return nn.Sequential(Poisoned(), nn.Linear(input_shape[0], 16), nn.Tanh(), nn.Dropout(0.5), Watch(), nn.Linear(16, num_outputs))
 
 
 def normed(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
     """With statistics of its own, and parameters that no forward uses."""
     model = nn.Sequential(nn.Linear(input_shape[0], 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, num_outputs))
-    model.register_module("unused", None)
     model[0].register_parameter("spare", nn.Parameter(torch.zeros(3)))
     return model
 
 
-def data(seed: int, train: int = 101, val: int = 1100) -> Data:
-    """Overlapping clusters, the third of which is rare; [8] features."""
+def data(seed: int, train: int = 101, val: int = 1100, poisoned: int = 0) -> Data:
+    """Overlapping clusters, the third of which is rare; [8] features. The first `poisoned` training rows begin with POISON."""
     source = torch.Generator().manual_seed(seed)
     rows = train + val + 20
     centres = torch.randn(3, 8, generator=source)
     targets = torch.multinomial(torch.tensor([0.6, 0.3, 0.1]), rows, replacement=True, generator=source)
     inputs = centres[targets] + torch.randn(rows, 8, generator=source)
+    inputs[:poisoned, 0] = POISON
     parts = zip(torch.split(inputs, [train, val, 20]), torch.split(targets, [train, val, 20]), strict=True)
     return Data(*(Split(*part) for part in parts), class_names=("a", "b", "c"))
 
