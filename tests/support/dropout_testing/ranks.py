@@ -1,6 +1,5 @@
-"""A training of several processes as a program of its own: the real stage, launched as in a pod; MLflow is a file, nothing is exported.
-
-Without RANK it launches itself as often as the task's spec says. A rank may be told to send a signal after one of its steps.
+"""A training of one or several processes, each of which runs this as a program: the real stage, launched as in a pod. MLflow is a file, and
+nothing is exported. A rank may be told to send a signal after one of its steps.
 """
 
 import json
@@ -9,6 +8,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,15 +21,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dropout_api.names import Env, Torchrun
-from dropout_api.task import TrainTask
 from dropout_testing.attempts import RUN, SUPPORT, Record
 from dropout_trainer.data import Data, Split
 from dropout_trainer.train import run
 from dropout_trainer.train.ending import run_stage
-from dropout_trainer.train.launch import Layout, launch
 from dropout_trainer.train.precision import Step
 
 ASKED, POISON = "RANKS_ASKED", 1000.0
+LAUNCHER = """
+import sys
+from dropout_trainer.train.launch import Layout, launch
+sys.exit(launch([sys.executable, "-m", sys.argv[1]], Layout(int(sys.argv[2]))))
+"""
+"""Without torch, as `dropout train` is before it has launched the ranks."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ def outcome(asked: Asked) -> Outcome:
         Env.TASK: json.dumps(task), Env.TERMINATION_LOG: str(out / "report"), ASKED: json.dumps(asdict(asked)),
         "PYTHONPATH": os.pathsep.join(filter(None, [SUPPORT, os.environ.get("PYTHONPATH")])),
     }
-    done = subprocess.run([sys.executable, "-m", __name__], env=environ, capture_output=True, text=True, check=False)
+    processes = asked.spec.get("processesPerNode", 1)
+    command = [sys.executable, "-m", __name__] if processes == 1 else [sys.executable, "-c", LAUNCHER, __name__, str(processes)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     lines = (out / "points").read_text().splitlines() if (out / "points").exists() else []
     curve = [(step, {key: value for key, value in values.items() if "seconds" not in key}) for step, values in map(json.loads, lines)]
     report = json.loads((out / "report").read_text()) if (out / "report").exists() else {}
@@ -126,9 +132,6 @@ def data(seed: int, train: int = 101, val: int = 1100, poisoned: int = 0) -> Dat
 
 def _main() -> int:
     asked = Asked(**json.loads(os.environ[ASKED]))
-    spec = TrainTask.model_validate_json(os.environ[Env.TASK]).spec
-    if Torchrun.RANK not in os.environ and spec.world_size > 1:
-        return launch([sys.executable, "-m", "dropout_testing.ranks"], Layout.of(spec))
     rank = os.environ.get(Torchrun.RANK, "0")
     if rank in asked.signals:
         Step.update = _signalling(Step.update, *asked.signals[rank])  # type: ignore[method-assign]
@@ -152,9 +155,12 @@ def _signalling(update: Callable[[Step], None], step: int, number: int, to_launc
         update(self)
         left[0] -= 1
         if left[0] == 0:
+            told, tells = socket.socketpair()
+            tells.setblocking(False)
+            signal.set_wakeup_fd(tells.fileno())
             os.kill(os.getppid() if to_launcher else os.getpid(), number)
-            if to_launcher:  # until it has come back, so that it is in this step that the rank is told
-                signal.sigtimedwait([], 0)
+            told.recv(1)  # which step it comes in must not hang on how busy the machine is
+            signal.set_wakeup_fd(-1)
 
     return update_then_signal
 
