@@ -12,6 +12,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 def main() -> int:
     import checkpoint_cost
     import cold_start
+    import distributed_speed
     import fast_dropout
     import gate_cost
     import operator_load
@@ -19,7 +20,7 @@ def main() -> int:
     import training_speed
 
     table = Table("figure", "measured", "bound", title="dropout-operator: benchmarks")
-    parts = (cold_start, fast_dropout, training_speed, checkpoint_cost, tracking_cost, gate_cost, operator_load)
+    parts = (cold_start, fast_dropout, training_speed, distributed_speed, checkpoint_cost, tracking_cost, gate_cost, operator_load)
     figures = [figure for part in parts for figure in part.figures()]
     for figure in figures:
         style = "" if figure.holds else "bold red"

@@ -52,7 +52,9 @@ def train(task: TrainTask, connect: Callable[[], Any]) -> TrainReport:
             shown.enter_context(bars.shown())
         telemetry = Telemetry(task.attempt, epochs, lambda: tracking.healthy, watcher)
         try:
-            return stage(task, tracking, telemetry)
+            report = stage(task, tracking, telemetry)
+            assert report is not None  # one process is rank 0
+            return report
         except Terminated as end:
             at = telemetry.progress()
             where = f"after epoch {at.epoch} of {at.epochs}" if at.epoch else end.where

@@ -1,7 +1,6 @@
 """What becomes of a training's epochs: telemetry, MLflow, the last good weights; and between steps, checkpoints."""
 
 import logging
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +12,11 @@ from dropout_api.candidate import WEIGHTS
 from dropout_api.names import Metric
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.checkpoints.read import Resumption
-from dropout_trainer.train.checkpoints.saver import Content, Saver
+from dropout_trainer.train.checkpoints.saver import Content, Saver, Witness
 from dropout_trainer.train.checkpoints.schema import Journal
+from dropout_trainer.train.distributed import World
 from dropout_trainer.train.ending import Preempted, Terminated, noting
-from dropout_trainer.train.loop import EpochResult, Training, batches, fit
+from dropout_trainer.train.loop import EpochResult, Training, fit
 from dropout_trainer.train.state import Captured, State
 from dropout_trainer.train.stopping import Snapshot
 from dropout_trainer.train.telemetry import Telemetry
@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 class Follower:
     """Runs the trainings of a job one after another and follows them. With a `saver` they are saved; `resumed` is gone on from."""
 
-    def __init__(self, tracking: Tracking, telemetry: Telemetry, saver: Saver | None = None, resumed: Resumption | None = None) -> None:
+    def __init__(
+        self, tracking: Tracking, telemetry: Telemetry, saver: Saver | Witness | None = None, resumed: Resumption | None = None,
+    ) -> None:
         self._tracking, self._telemetry, self._saver, self._resumed = tracking, telemetry, saver, resumed
         self.ended = list(resumed.journal.ended) if resumed else []
         """Metrics of the trainings that have come to their end, those of earlier attempts among them."""
@@ -51,9 +53,8 @@ class Follower:
         """
         self._telemetry.advance(len(self.ended) * training.spec.epochs)
         start, warned = self._taken_up(), False
-        chunks = len(batches(len(training.data.train), training.spec.batch_size))
-        self._telemetry.begin(math.ceil(chunks / training.spec.gradient_accumulation))
-        with self._saving_last_good(), self._watched() as between_steps:
+        self._telemetry.begin(training.steps)
+        with self._saving_last_good(training.world), self._watched(training.world) as between_steps:
             for result in fit(training, resume_from=start, between_steps=between_steps):
                 self._note(result, prefix)
                 self._good = Snapshot.of(training.model, result.epoch)
@@ -84,7 +85,7 @@ class Follower:
         self._kept = result if result.kept or self._kept is None else self._kept
 
     @contextmanager
-    def _watched(self) -> Iterator[Callable[[State], None]]:
+    def _watched(self, world: World) -> Iterator[Callable[[State], None]]:
         """What the loop is to call between steps."""
         saver, stepped = self._saver, self._telemetry.stepped
         if saver is None:
@@ -93,30 +94,38 @@ class Follower:
 
         def between_steps(state: State) -> None:
             stepped(state.steps)
-            self._save(saver, state, stopped())
+            self._save(saver, state, stopped(), world)
 
         with noting() as stopped:
             yield between_steps
 
-    def _save(self, saver: Saver, state: State, stopped: int) -> None:
+    def _save(self, saver: Saver | Witness, state: State, stopped: int, world: World) -> None:
+        """When it is time by rank 0's clock, or any rank is to stop: all must do it at the same step."""
         whole = state.batch == 0
-        due = saver.due(state.epoch - 1 if whole else None, state.steps)
-        if not due and not stopped and not (whole and state.finished):
+        wished = saver.due(state.epoch - 1 if whole else None, state.steps) or (whole and state.finished)
+        due, stopped = world.largest(wished, stopped)
+        if not due and not stopped:
             return
-        journal = Journal(ended=self.ended, kept=self._kept, last=self._last, seconds=self._telemetry.seconds)
-        saver.save(Content(state.captured(self._good), self._good, journal, self._tracking.unsent()))
+        state.losses.sums()  # here, since it is a collective
+        streams = world.gather(state.streams())
+        if isinstance(saver, Saver):
+            journal = Journal(ended=self.ended, kept=self._kept, last=self._last, seconds=self._telemetry.seconds)
+            saver.save(Content(state.captured(self._good, streams[1:]), self._good, journal, self._tracking.unsent()))
         if stopped:
             saver.wait()
-            raise Terminated(number=stopped)
+            raise (Preempted if world.broadcast(saver.saved is not None) else Terminated)(number=stopped)
 
     @contextmanager
-    def _saving_last_good(self) -> Iterator[None]:
+    def _saving_last_good(self, world: World) -> Iterator[None]:
         """Of a training whose loss becomes not finite, the last snapshot is uploaded, and the error says where it lies."""
         try:
             yield
         except StageFailure as failure:
             good = self._good
             if failure.reason != "NonFiniteLoss" or not good:
+                raise
+            if not world.leads:
+                world.outlast()
                 raise
             with TemporaryDirectory(prefix="last-good-") as folder:
                 path = Path(folder) / WEIGHTS
@@ -127,7 +136,7 @@ class Follower:
 
 
 @contextmanager
-def finishing(saver: Saver | None) -> Iterator[None]:
+def finishing(saver: Saver | Witness | None) -> Iterator[None]:
     """Sees what is being written through; to be stopped is a preemption once there is something to go on from. Raises Preempted."""
     try:
         yield

@@ -22,6 +22,7 @@ from dropout_trainer.dropout.plan import AppliedPlan
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.metrics.measure import names_for
 from dropout_trainer.train.augment import augment
+from dropout_trainer.train.distributed import ALONE, World, unsynchronised
 from dropout_trainer.train.evaluating import device_of, evaluate
 from dropout_trainer.train.losses import Losses
 from dropout_trainer.train.modes import drawing, require_active
@@ -44,6 +45,16 @@ class Training:
     spec: TrainingSpec
     seeds: Mapping[str, int]
     augmentation: tuple[Augmentation, ...] = ()
+    world: World = ALONE
+
+    def batches(self, order: torch.Generator | None = None) -> list[Tensor]:
+        """Row numbers of each batch of an epoch, of all ranks together."""
+        return batches(len(self.data.train), self.spec.batch_size, order, self.world.size)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        return math.ceil(len(self.batches()) / self.spec.gradient_accumulation)
 
 
 @dataclass(frozen=True)
@@ -96,21 +107,23 @@ def fit(
     Once the stream has ended the model has the last rates of its plan and, with early stopping, the weights of its best epoch. Raises
     StageFailure when a loss is not finite, when the model answers another shape than [N, outputs], when its dropout is off, or when the
     spec does not fit the model.
+
+    Of several ranks each takes its part of every batch; gradients are those of the whole batch, and results are the same on all ranks.
     """
     model, data, spec, plan, task = training.model, training.data, training.spec, training.plan, training.objective.task
+    world, accumulation, steps_per_epoch = training.world, training.spec.gradient_accumulation, training.steps
     device, names = device_of(model), names_for(task, spec)
     order, sample, noise = (generator(training.seeds, stream) for stream in ("shuffle", "sample", "augment"))
     train_sample = data.train.take(torch.randperm(len(data.train), generator=sample)[: len(data.val)])
     frozen_norms = freeze(model, spec)
     optimizer = make_optimizer(model, spec.optimizer)
-    step, losses = Step(optimizer, spec.precision, device, spec.gradient_clip_norm), Losses(spec, device)
-    objective, forward = training.objective.to(device), compiled(model) if spec.compile else model
-    steps_per_epoch = math.ceil(len(batches(len(data.train), spec.batch_size)) / spec.gradient_accumulation)
+    step, losses = Step(optimizer, spec.precision, device, spec.gradient_clip_norm), Losses(spec, device, world)
+    objective, forward = training.objective.to(device), world.parallel(compiled(model) if spec.compile else model)
     rate = LearningRate(optimizer, spec.scheduler, spec.epochs * steps_per_epoch, steps_per_epoch)
     best = Best(spec.early_stopping) if spec.early_stopping else None
     state = State(model, plan, optimizer, step, losses, order, noise, best, spec.epochs, clock)
     if resume_from is not None:
-        state.restore(resume_from)
+        state.restore(resume_from, world.rank)
         rate.at(max(0, state.steps - 1))  # of the last step, which an epoch's result tells
 
     while not state.finished:
@@ -118,23 +131,27 @@ def fit(
         model.train()
         for norm in frozen_norms:
             norm.training = False  # eval() would reach dropout that was inserted behind it
-        chunks, first = batches(len(data.train), spec.batch_size, order), state.batch + 1
+        chunks, first = training.batches(order), state.batch + 1
         for number, rows in enumerate(chunks[state.batch :], first):
             plan.at(state.steps / (spec.epochs * steps_per_epoch))
             rate.at(state.steps)
-            batch = data.train.take(rows)
+            batch, whole = data.train.take(world.part(rows)), None if world.alone else data.train.targets[rows].to(device)
             inputs = augment(batch.inputs, training.augmentation, noise, data.scaling).to(device)
-            with step.forward():
-                answers = _proved_forward(forward, inputs, training) if number == first else forward(inputs)
-                loss = objective(answers, batch.targets.to(device))
-            losses.add(loss, len(rows))
-            step.backward(loss if spec.gradient_accumulation == 1 else loss / _share(number, len(chunks), spec.gradient_accumulation))
-            if number % spec.gradient_accumulation == 0 or number == len(chunks):
+            steps = number % accumulation == 0 or number == len(chunks)
+            with unsynchronised(forward, not steps):
+                with step.forward():
+                    answers = _proved_forward(forward, inputs, training) if number == first else forward(inputs)
+                    loss = objective(answers, batch.targets.to(device), whole)
+                losses.add(loss, len(rows))
+                step.backward(_shared(loss, _share(number, len(chunks), accumulation), world.size))
+            if steps:
                 step.update()
+                losses.settle()
                 state.batch, state.steps = number, state.steps + 1
                 between_steps(state)
 
-        train, val = evaluate(model, train_sample, task), evaluate(model, data.val, task, names)
+        world.same_buffers(model)
+        train, val = evaluate(model, train_sample, task, world=world), evaluate(model, data.val, task, names, world)
         losses.finite(train.loss + val.loss, f"in eval mode after epoch {state.epoch}")
         result = EpochResult(
             state.epoch, spec.epochs, losses.mean(), train.loss, val.metrics, rate.now, state.seconds(), train.random or val.random
@@ -151,10 +168,11 @@ def fit(
     plan.check()
 
 
-def batches(rows: int, size: int, order: torch.Generator | None = None) -> list[Tensor]:
-    """Row numbers of each batch, in a random order. A last batch of one row is left out: batch norm cannot take it."""
+def batches(rows: int, size: int, order: torch.Generator | None = None, ranks: int = 1) -> list[Tensor]:
+    """Row numbers of each batch, in a random order. A last batch of fewer than two rows for each of `ranks` is left out: batch norm
+    cannot take one row."""
     result = list(torch.split(torch.arange(rows) if order is None else torch.randperm(rows, generator=order), size))
-    return result[:-1] if size > 1 and len(result) > 1 and len(result[-1]) == 1 else result
+    return result[:-1] if size > 1 and len(result) > 1 and len(result[-1]) < 2 * ranks else result
 
 
 def compiled(model: nn.Module) -> nn.Module:
@@ -170,6 +188,11 @@ def _share(number: int, chunks: int, size: int) -> int:
     """How many batches share the step of batch `number`, counted from 1; the last step may have fewer."""
     first = (number - 1) // size * size
     return min(size, chunks - first)
+
+
+def _shared(loss: Tensor, batches: int, ranks: int) -> Tensor:
+    """`loss` as it is differentiated: a step takes the mean over its batches, and the sum over ranks, whose gradients are averaged."""
+    return loss if batches == ranks else loss * ranks / batches
 
 
 def _proved_forward(forward: nn.Module, inputs: Tensor, training: Training) -> Tensor:

@@ -25,12 +25,24 @@ class Objective:
     weights: Tensor | None = None
     smoothing: float = 0.0
 
-    def __call__(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """`answers` [N, outputs] in any float type, `targets` [N] or [N, values]."""
+    def __call__(self, answers: Tensor, targets: Tensor, whole: Tensor | None = None) -> Tensor:
+        """`answers` [N, outputs] in any float type, `targets` [N] or [N, values].
+
+        With `whole`, the targets of a batch of which these rows are a part, it is what they add to that batch's loss: the parts' sum
+        is the loss of the whole, whatever their sizes and the weights of their classes.
+        """
         answers = answers.float()
+        if whole is not None:
+            return self._part(answers, targets, whole)
         if self.task.loss == "CrossEntropy":
             return F.cross_entropy(answers, targets, self.weights, label_smoothing=self.smoothing)
         return value_losses(self.task, answers, targets).mean()
+
+    def _part(self, answers: Tensor, targets: Tensor, whole: Tensor) -> Tensor:
+        if self.task.loss == "CrossEntropy":
+            total = F.cross_entropy(answers, targets, self.weights, reduction="sum", label_smoothing=self.smoothing)
+            return total / (len(whole) if self.weights is None else self.weights[whole].sum())
+        return value_losses(self.task, answers, targets).sum() / whole.numel()
 
     def to(self, device: torch.device) -> "Objective":
         return Objective(self.task, None if self.weights is None else self.weights.to(device), self.smoothing)

@@ -7,12 +7,15 @@ import torch
 from torch import nn
 
 from dropout_api.candidate import PlanRow, Task
+from dropout_api.names import ExitCode
 from dropout_api.spec import TrainingJobSpec
 from dropout_trainer.data import Data, digest
 from dropout_trainer.dropout.advice import with_warnings
 from dropout_trainer.dropout.plan import apply_plan, make_plan, resolve_fast
+from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.augment import check as check_augmentation
 from dropout_trainer.train.device import pick_device, usable_threads
+from dropout_trainer.train.distributed import ALONE, World
 from dropout_trainer.train.environment import environment, versions
 from dropout_trainer.train.factories import build_data, build_model
 from dropout_trainer.train.facts import Facts
@@ -34,21 +37,42 @@ class Ground:
     device: torch.device
     start: Start | None = None
     """Weights to start from; None when they are drawn."""
+    world: World = ALONE
 
 
-def prepare(spec: TrainingJobSpec, start: Start | None = None) -> Ground:
-    """Sets threads, determinism and seeds of this process, and reads the data. Raises StageFailure."""
-    torch.set_num_threads(usable_threads(spec.resources_per_node))
+def prepare(spec: TrainingJobSpec, start: Start | None = None, world: World = ALONE) -> Ground:
+    """Sets threads, determinism and seeds of this process, and reads the data, which is the same on all ranks. Raises StageFailure."""
+    _require_room(spec, world)
+    torch.set_num_threads(max(1, usable_threads(spec.resources_per_node) // world.local_size))
     set_determinism(spec.determinism)
     seeds = derive(spec.seed)
     seed_everything(seeds)
     data = build_data(spec.data, seeds["split"])
     check_augmentation(spec.data.augmentation, data)
-    return Ground(spec, data, make_task(data, spec.training.loss), pick_device(spec.resources_per_node), start)
+    return Ground(spec, data, make_task(data, spec.training.loss), pick_device(spec.resources_per_node), start, world)
+
+
+def _require_room(spec: TrainingJobSpec, world: World) -> None:
+    """Raises StageFailure for what does not go with several processes."""
+    if world.alone:
+        return
+    if spec.training.compile:
+        message = f"spec.training.compile does not go with {world.size} processes; set it to false, or train with one"
+        raise StageFailure("SpecInvalid", message, ExitCode.SPEC_INVALID)
+    if (rows := spec.training.batch_size) < (least := 2 * world.size):
+        message = f"spec.training.batchSize: {rows} rows are too few for {world.size} processes; use {least} or more"
+        raise StageFailure("SpecInvalid", message, ExitCode.SPEC_INVALID)
 
 
 def training_on(ground: Ground, data: Data, seed: int) -> Training:
-    """A new model with its dropout, and the rest of a training on `data` under `seed`. Raises StageFailure."""
+    """A new model with its dropout, and the rest of a training on `data` under `seed`. Raises StageFailure.
+
+    Ranks build their model from the same streams, so they have one model; then each goes on with its own, so no two draw the same masks.
+    """
+    world, least = ground.world, 2 * ground.world.size
+    if not world.alone and len(data.train) < least:
+        message = f"spec.data: {len(data.train)} training rows are too few for {world.size} processes, of which each needs two"
+        raise StageFailure("DataInvalid", message, ExitCode.DATA_INVALID)
     spec, seeds = ground.spec, derive(seed)
     seed_everything(seeds)
     model = build_model(spec.model, data, ground.task.outputs)
@@ -59,7 +83,10 @@ def training_on(ground: Ground, data: Data, seed: int) -> Training:
     model = model.to(ground.device)
     rows = _plan(ground, model, data)
     objective = make_objective(ground.task, data, spec.training.loss)
-    return Training(model, data, objective, apply_plan(rows, model), spec.training, seeds, tuple(spec.data.augmentation))
+    if not world.leads:
+        seeds = derive(seed, world.rank)
+        seed_everything(seeds)
+    return Training(model, data, objective, apply_plan(rows, model), spec.training, seeds, tuple(spec.data.augmentation), world)
 
 
 def _plan(ground: Ground, model: nn.Module, data: Data) -> list[PlanRow]:

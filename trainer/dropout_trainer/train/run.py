@@ -22,14 +22,16 @@ from dropout_trainer.stage import read_task
 from dropout_trainer.train.candidate import rehearse, write_candidate
 from dropout_trainer.train.checkpoints.folder import Refused, folder_at
 from dropout_trainer.train.checkpoints.read import Resumption, latest
-from dropout_trainer.train.checkpoints.saver import Saver
+from dropout_trainer.train.checkpoints.saver import Saver, Witness
 from dropout_trainer.train.checkpoints.schema import identity
+from dropout_trainer.train.distributed import ALONE, World, join
 from dropout_trainer.train.ending import Terminated
 from dropout_trainer.train.evaluating import answers_of
 from dropout_trainer.train.export import eval_copy
 from dropout_trainer.train.facts import WEIGHTS_RUN, Facts, candidate_config, plan_table, run_params
 from dropout_trainer.train.following import FAREWELL_SECONDS, Follower, finishing
 from dropout_trainer.train.loop import Training
+from dropout_trainer.train.muted import Muted
 from dropout_trainer.train.preparing import Ground, facts_of, prepare, training_on
 from dropout_trainer.train.telemetry import Telemetry
 from dropout_trainer.train.tracking import Tracking, tracking_of
@@ -44,15 +46,18 @@ ATTEST_ROWS = 16
 log = logging.getLogger(__name__)
 
 
-def main() -> TrainReport:
-    """Does the task in the environment. Raises StageFailure, or Terminated with the epoch it had reached."""
+def main() -> TrainReport | None:
+    """Does the task in the environment; a rank above 0 has nothing to report. Raises StageFailure, or Terminated with the epoch it had
+    reached."""
     task = read_task(TrainTask)
-    tracking = tracking_of(task)
+    world = World.of()
+    tracking = tracking_of(task) if world.leads else Muted()
     epochs = task.spec.training.epochs * (1 + len(trials(task.spec.training.cross_validation, task.spec.seed)))
     telemetry = Telemetry(task.attempt, epochs, lambda: tracking.healthy)
-    telemetry.start(METRICS_PORT)
+    if world.leads:
+        telemetry.start(METRICS_PORT)
     try:
-        return train(task, tracking, telemetry)
+        return train(task, tracking, telemetry, join(world, task.spec))
     except Terminated as end:
         tracking.drain(FAREWELL_SECONDS if tracking.healthy else 0)
         at = telemetry.progress()
@@ -64,24 +69,32 @@ def main() -> TrainReport:
         telemetry.stop()
 
 
-def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry) -> TrainReport:
-    """Trains, exports and uploads. Raises StageFailure."""
+def train(task: TrainTask, tracking: Tracking, telemetry: Telemetry, world: World = ALONE) -> TrainReport | None:
+    """Trains together with the other ranks of `world`; then rank 0 exports and uploads, and the others return None. Raises StageFailure."""
     spec, wanted = task.spec, task.spec.model.weights
-    ground = prepare(spec, read_weights(wanted, task.weights, tracking.download) if wanted else None)
+    start = world.broadcast(read_weights(wanted, task.weights, tracking.download) if wanted and world.leads else None)
+    ground = prepare(spec, start, world)
     training = training_on(ground, ground.data, spec.seed)
-    rehearse_export(training, spec)
     facts = facts_of(ground, training, task.image)
+    world.require_same(facts.data_sha256, "spec.data.factory")
+    if world.leads:
+        rehearse_export(training, spec)
     saver, resumed = _checkpoints(task, facts, ground, training)
-    if task.attempt > 1:
-        tracking.take_up(resumed.journal.unsent if resumed else [])
-    _record(task, facts, training, tracking)
+    if world.leads:
+        if task.attempt > 1:
+            tracking.take_up(resumed.journal.unsent if resumed else [])
+        _record(task, facts, training, tracking)
     with finishing(saver):
-        with user_code("spec.model.factory: training the model raised", spec.model.factory):
+        with user_code("spec.model.factory: training the model raised", spec.model.factory), world.watching():
             follower = Follower(tracking, telemetry, saver, resumed)
             told = _cross_validate(ground, follower)
             if told:  # they have moved the global generators and trained models of their own
                 training = training_on(ground, ground.data, spec.seed)
             kept = follower.fit(training)
+        world.leave()
+        if not world.leads:
+            return None
+        with user_code("spec.model.factory: testing the model raised", spec.model.factory):
             metrics = _test(training, tracking) | kept.metrics() | told
             tracking.metrics({name: value for name, value in metrics.items() if name.startswith(("test_", "cv_"))}, kept.epoch)
         _hand_over(training.model, facts, tracking)
@@ -129,14 +142,21 @@ def _cross_validate(ground: Ground, follower: Follower) -> dict[str, float]:
     return told
 
 
-def _checkpoints(task: TrainTask, facts: Facts, ground: Ground, training: Training) -> tuple[Saver | None, Resumption | None]:
-    """Where the job's checkpoints go, and the one to go on from; None and None for a job that keeps none. Raises StageFailure."""
+def _checkpoints(
+    task: TrainTask, facts: Facts, ground: Ground, training: Training,
+) -> tuple[Saver | Witness | None, Resumption | None]:
+    """Where the job's checkpoints go, and the one to go on from; None and None for a job that keeps none. Raises StageFailure.
+
+    Rank 0 alone reads and writes the store, so that all ranks go on from one place.
+    """
     rule = task.spec.checkpoint
     if task.checkpoints is None or rule is None:
         return None, None
+    if not ground.world.leads:
+        return Witness(), ground.world.broadcast(None)
     folder, mine = folder_at(task.checkpoints), identity(task.run.id, task.spec, facts.data_sha256)
     resumed = latest(folder, mine, lambda ended: replace(training, data=_data_after(ended, ground)))
-    return Saver(folder, mine, rule, resumed), resumed
+    return Saver(folder, mine, rule, resumed), ground.world.broadcast(resumed)
 
 
 def _data_after(ended: int, ground: Ground) -> Data:

@@ -5,7 +5,7 @@ training set. Nor is what a user's model keeps outside of parameters and buffers
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -73,6 +73,12 @@ class Position(Saved):
     """`Best.value`, with early stopping."""
     scaler: dict[str, Finite] | None = None
     streams: Streams
+    """Of rank 0."""
+    others: list[Streams] = []
+    """Of the ranks above it, in order."""
+
+    def streams_of(self, rank: int) -> Streams:
+        return self.others[rank - 1] if rank else self.streams
 
 
 @dataclass(frozen=True)
@@ -129,23 +135,26 @@ class State:
         self._drawn = self.order.get_state()
         self.losses.begin(self.epoch)
 
-    def captured(self, weights: Snapshot | None = None) -> Captured:
+    def captured(self, weights: Snapshot | None = None, others: Sequence[Streams] = ()) -> Captured:
         """A copy; weights stay on their device. `weights`, where they are those of the epoch that has just ended, spare one of the model.
+        `others` are the streams of the ranks above 0.
 
         Raises StageFailure when a loss that waits to be looked at is not finite.
         """
         position = Position(
             epoch=self.epoch, batch=self.batch, steps=self.steps, seconds=self.seconds(), t=self.plan.t, losses=self.losses.sums(),
-            best=self.best.value if self.best else None, scaler=self.step.scaler(), streams=self._streams(),
+            best=self.best.value if self.best else None, scaler=self.step.scaler(), streams=self.streams(),
+            others=list(others),
         )
         same = weights is not None and self.batch == 0 and weights.epoch == self.epoch - 1
         model = weights if same and weights else Snapshot.of(self.model, self.epoch - 1)
         moving = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._moving().items()}
         return Captured(position, model, moving, self.best.kept if self.best else None)
 
-    def restore(self, saved: Captured) -> None:
+    def restore(self, saved: Captured, rank: int = 0) -> None:
         """Goes on from `saved`, which must be of the same training; see `checkpoints.fitting`."""
         at = saved.position
+        streams = at.streams_of(rank)
         saved.model.restore(self.model)
         self._restore_moving(saved.moving)
         self.step.restore_scaler(at.scaler)
@@ -154,12 +163,13 @@ class State:
         self.epoch, self.batch, self.steps, self._before = at.epoch, at.batch, at.steps, at.seconds
         self.losses.begin(at.epoch, at.losses)
         self.plan.at(at.t)
-        self._drawn = to_tensor(at.streams.order)
+        self._drawn = to_tensor(streams.order)
         self.order.set_state(self._drawn)
-        self.noise.set_state(to_tensor(at.streams.noise))
-        at.streams.globals().restore()
+        self.noise.set_state(to_tensor(streams.noise))
+        streams.globals().restore()
 
-    def _streams(self) -> Streams:
+    def streams(self) -> Streams:
+        """Of this process, as they are now."""
         now = Generators.now()
         _, python, gauss = now.python
         _, numpy, numpy_at, has_gauss, numpy_gauss = now.numpy

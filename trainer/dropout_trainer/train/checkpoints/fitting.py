@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dropout_api.training import TrainingSpec
-from dropout_trainer.train.loop import Training, batches
+from dropout_trainer.train.loop import Training
 from dropout_trainer.train.optimizers import kept_by
 from dropout_trainer.train.precision import SCALER
 from dropout_trainer.train.state import BUFFER, ON_CPU, Captured, Position, Streams, to_tensor, transient
@@ -19,12 +19,16 @@ from dropout_trainer.train.stopping import tensors_of
 def problems(saved: Captured, training: Training) -> Iterator[str]:
     """Why `saved` is of another training, or of none; nothing when it fits."""
     model, spec = training.model, training.spec
-    yield from _position(saved.position, len(training.data.train), spec)
+    yield from _position(saved.position, len(training.batches()), spec)
     yield from unlike(saved.model.weights, tensors_of(model), "model")
     if saved.best is not None:
         yield from unlike(saved.best.weights, tensors_of(model), "best")
     yield from _moving(saved.moving, model, spec)
-    yield from _streams(saved.position.streams)
+    at, ranks = saved.position, training.world.size
+    if len(at.others) + 1 != ranks:
+        yield f"state: is of {len(at.others) + 1} processes, but here are {ranks}"
+    for streams in (at.streams, *at.others):
+        yield from _streams(streams)
 
 
 def unlike(found: Mapping[str, Tensor], own: Mapping[str, Tensor], part: str) -> Iterator[str]:
@@ -38,8 +42,7 @@ def unlike(found: Mapping[str, Tensor], own: Mapping[str, Tensor], part: str) ->
             return
 
 
-def _position(at: Position, rows: int, spec: TrainingSpec) -> Iterator[str]:
-    chunks = len(batches(rows, spec.batch_size))
+def _position(at: Position, chunks: int, spec: TrainingSpec) -> Iterator[str]:
     per_epoch = math.ceil(chunks / spec.gradient_accumulation)
     done = (at.epoch - 1) * per_epoch + math.ceil(at.batch / spec.gradient_accumulation)
     whole = at.batch % spec.gradient_accumulation == 0 or at.batch == chunks

@@ -88,6 +88,8 @@ class Record(Saved):
 
 def identity(run: str, spec: TrainingJobSpec, data_sha256: str) -> Identity:
     decisive = spec.model_dump_json(by_alias=True, include=DECISIVE)
+    if spec.world_size > 1:  # each rank draws its own masks
+        decisive += f" in {spec.world_size} processes"
     return Identity(run=run, spec=hashlib.sha256(decisive.encode()).hexdigest(), data=data_sha256)
 
 
