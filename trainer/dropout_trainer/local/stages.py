@@ -38,10 +38,10 @@ def train(task: TrainTask, connect: Callable[[], Any]) -> TrainReport:
     from dropout_trainer.train.following import FAREWELL_SECONDS
     from dropout_trainer.train.run import train as stage
     from dropout_trainer.train.telemetry import Telemetry, Watcher
-    from dropout_trainer.train.tracking import Tracking
+    from dropout_trainer.train.tracking import tracking_of
     from dropout_trainer.train.trials import trials
 
-    tracking = Tracking(task.run.id, connect)
+    tracking = tracking_of(task, connect)
     epochs = task.spec.training.epochs * (1 + len(trials(task.spec.training.cross_validation, task.spec.seed)))
     watcher: Watcher | None = None
     with contextlib.ExitStack() as shown:
