@@ -1,8 +1,9 @@
 """Two processes of one thread each against one: rows per second of the same training, of a network where computing outweighs talking.
 
-Both are launched as in a pod. The clock is that of rank 0: from the end of the first epoch, in which torch warms up, to the end of the last;
-evaluation is in it. Others' work on two cores takes from two processes more than from one, so rounds alternate and the best of each counts.
-Beside it, the same by seconds of rank 0's core instead of the clock, which others' work does not touch, and waiting for rank 1 neither.
+Both are launched as in a pod. The clock is that of rank 0: from the end of the first epoch, in which torch warms up, to the end of the
+last; evaluation is in it. Others' work on two cores takes from two processes more than from one, so rounds alternate and the best of each
+counts. Beside it, the same by seconds of rank 0's core instead of the clock, which others' work does not touch, and waiting for rank 1
+neither.
 """
 
 import json
@@ -36,9 +37,8 @@ def figures(rounds: int = ROUNDS) -> list[Figure]:
 def measured(processes: int) -> tuple[float, float]:
     """What `train` returns."""
     environ = {name: value for name, value in os.environ.items() if name not in list(Torchrun)} | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", LAUNCHER, str(Path(__file__).resolve()), str(processes)], env=environ, capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", LAUNCHER, str(Path(__file__).resolve()), str(processes)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
     by_clock, by_core = json.loads(done.stdout.splitlines()[-1])
     return by_clock, by_core
 
@@ -69,7 +69,8 @@ def train() -> list[float]:
     data = Data(*(Split(torch.randn(rows, 3, SIDE, SIDE), torch.arange(rows) % 10) for rows in (ROWS, 64, 64)))
     spec = TrainingSpec(epochs=EPOCHS, batch_size=BATCH)
     plan = apply_plan(make_plan(model, DropoutSpec(), fast=True), model)
-    training = Training(model, data, make_objective(make_task(data, spec.loss), data, spec.loss), plan, spec, derive(0, world.rank), (), world)
+    objective = make_objective(make_task(data, spec.loss), data, spec.loss)
+    training = Training(model, data, objective, plan, spec, derive(0, world.rank), (), world)
     ends = [(time.perf_counter(), time.process_time()) for _ in fit(training)]
     world.leave()
     return [ROWS * (EPOCHS - 1) / (ends[-1][clock] - ends[0][clock]) for clock in (0, 1)]
