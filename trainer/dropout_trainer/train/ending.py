@@ -1,75 +1,103 @@
-"""How a training pod ends: every way to end becomes one exit code, one line for people and one report.
+"""How a training ends: every way to end becomes one exit code, one line for people and one report.
 
 This module imports no torch, so that SIGTERM has a handler before the slow imports: without one, a container's first
 process ignores the signal until the kubelet kills it.
 """
 
 import logging
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dropout_api.names import ExitCode, Stage
 from dropout_api.report import StageError
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.stage import shortened, write_report
 
-SIGTERM_EXIT = 128 + signal.SIGTERM
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+"""The kubelet's way to stop a pod, and Ctrl-C at a terminal."""
 UNEXPECTED_EXIT = 1
+SHOW_CURSOR = "\x1b[?25h"
 
+Handler = Callable[[int, FrameType | None], object]
 log = logging.getLogger(__name__)
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Not an Exception, so that no handler in a user's code takes it for a failure of its own."""
+    """One of STOPPING arrived. Not an Exception, so that no handler in a user's code takes it for a failure of its own."""
 
-    def __init__(self, where: str = "before its first epoch") -> None:
+    def __init__(self, where: str = "before its first epoch", number: int = signal.SIGTERM) -> None:
         super().__init__(where)
-        self.where = where
+        self.where, self.number = where, number
+
+    @property
+    def signal(self) -> str:
+        return signal.Signals(self.number).name
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell says of a process that the signal has ended."""
+        return 128 + self.number
 
 
 class Preempted(Terminated):
-    """SIGTERM arrived, and a later attempt can go on from a checkpoint."""
+    """One of STOPPING arrived, and a later attempt can go on from a checkpoint."""
 
 
 def run_stage() -> int:
     """Runs `dropout train` and returns its exit code."""
-    previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        from dropout_trainer.train.run import main
+        with stoppable():
+            from dropout_trainer.train.run import main
 
-        write_report(main())
+            write_report(main())
     except StageFailure as failure:
         return _end(failure.reason, failure.message, failure.exit_code)
     except Preempted as end:
-        return _end("Preempted", f"training was stopped by SIGTERM {end.where}; its checkpoint is saved", ExitCode.PREEMPTED)
+        return _end("Preempted", f"training was stopped by {end.signal} {end.where}; its checkpoint is saved", ExitCode.PREEMPTED)
     except Terminated as end:
-        return _end("Terminated", f"training was stopped by SIGTERM {end.where}", SIGTERM_EXIT)
+        return _end("Terminated", f"training was stopped by {end.signal} {end.where}", end.exit_code)
     except Exception as error:
         log.exception("this is a bug in dropout-operator or in a library, please report it:")
         return _end("Unexpected", f"{type(error).__name__}: {error}", UNEXPECTED_EXIT)
     else:
         return 0
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager
-def noting(number: int = signal.SIGTERM) -> Iterator[Callable[[], bool]]:
-    """Within the block the signal ends nothing by itself: what is given says whether it has come.
+def stoppable() -> Iterator[None]:
+    """Within the block, each of STOPPING raises Terminated at once."""
+    previous = _handle(_terminate)
+    try:
+        yield
+    finally:
+        _restore(previous)
 
-    Raises Terminated at the block's end when it has and nobody has raised it before.
+
+@contextmanager
+def noting() -> Iterator[Callable[[], int]]:
+    """Within the block none of STOPPING ends anything by itself: what is given answers the one that has come, 0 before.
+
+    Raises Terminated at the block's end when one has and nobody has raised it before.
     """
     came: list[int] = []
-    previous = signal.signal(number, lambda *_: came.append(number))
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        _only_once()
+
+    previous = _handle(note)
     try:
-        yield lambda: bool(came)
+        yield lambda: came[0] if came else 0
     finally:
-        signal.signal(number, signal.SIG_IGN if came else previous)
+        if not came:
+            _restore(previous)
     if came:
-        raise Terminated
+        raise Terminated(number=came[0])
 
 
 def _end(reason: str, message: str, code: int) -> int:
@@ -78,6 +106,28 @@ def _end(reason: str, message: str, code: int) -> int:
     return code
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+def _handle(handler: Handler) -> dict[int, Any]:
+    """What handled STOPPING before."""
+    return {number: signal.signal(number, handler) for number in STOPPING}
+
+
+def _restore(previous: dict[int, Any]) -> None:
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    _only_once()
+    raise Terminated(number=number)
+
+
+def _only_once() -> None:
+    """What is being saved is not cut off by another SIGTERM, which often comes to a whole process group; a second Ctrl-C is meant."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+    signal.signal(signal.SIGINT, _end_at_once)
+
+
+def _end_at_once(number: int, _frame: FrameType | None) -> NoReturn:
+    if sys.stderr.isatty():
+        os.write(2, SHOW_CURSOR.encode())  # bars hide it
+    os._exit(128 + number)

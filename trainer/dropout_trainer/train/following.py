@@ -1,6 +1,7 @@
-"""What becomes of a training's epochs: a line of the log, telemetry, MLflow, the last good weights; and between steps, checkpoints."""
+"""What becomes of a training's epochs: telemetry, MLflow, the last good weights; and between steps, checkpoints."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from dropout_trainer.train.checkpoints.read import Resumption
 from dropout_trainer.train.checkpoints.saver import Content, Saver
 from dropout_trainer.train.checkpoints.schema import Journal
 from dropout_trainer.train.ending import Preempted, Terminated, noting
-from dropout_trainer.train.loop import EpochResult, Training, fit
+from dropout_trainer.train.loop import EpochResult, Training, batches, fit
 from dropout_trainer.train.state import Captured, State
 from dropout_trainer.train.stopping import Snapshot
 from dropout_trainer.train.telemetry import Telemetry
@@ -46,10 +47,12 @@ class Follower:
     def fit(self, training: Training, prefix: str = "") -> EpochResult:
         """Trains to the end; returns the epoch whose weights the model then holds. `prefix` goes before its metrics' names in MLflow.
 
-        Raises StageFailure as the loop does, and Preempted once a checkpoint is there after SIGTERM.
+        Raises StageFailure as the loop does, and Terminated after one of STOPPING, once a checkpoint is there.
         """
         self._telemetry.advance(len(self.ended) * training.spec.epochs)
         start, warned = self._taken_up(), False
+        chunks = len(batches(len(training.data.train), training.spec.batch_size))
+        self._telemetry.begin(math.ceil(chunks / training.spec.gradient_accumulation))
         with self._saving_last_good(), self._watched() as between_steps:
             for result in fit(training, resume_from=start, between_steps=between_steps):
                 self._note(result, prefix)
@@ -74,7 +77,6 @@ class Follower:
         return resumed.captured
 
     def _note(self, result: EpochResult, prefix: str) -> None:
-        log.info("%s", result)
         self._telemetry.observe(result)
         values = result.metrics() | {Metric.EPOCH_SECONDS.value: result.seconds}
         self._tracking.metrics({f"{prefix}{name}": value for name, value in values.items()}, result.epoch)
@@ -84,14 +86,19 @@ class Follower:
     @contextmanager
     def _watched(self) -> Iterator[Callable[[State], None]]:
         """What the loop is to call between steps."""
-        saver = self._saver
+        saver, stepped = self._saver, self._telemetry.stepped
         if saver is None:
-            yield lambda state: None
+            yield lambda state: stepped(state.steps)
             return
-        with noting() as stopped:
-            yield lambda state: self._save(saver, state, stopped())
 
-    def _save(self, saver: Saver, state: State, stopped: bool) -> None:
+        def between_steps(state: State) -> None:
+            stepped(state.steps)
+            self._save(saver, state, stopped())
+
+        with noting() as stopped:
+            yield between_steps
+
+    def _save(self, saver: Saver, state: State, stopped: int) -> None:
         whole = state.batch == 0
         due = saver.due(state.epoch - 1 if whole else None, state.steps)
         if not due and not stopped and not (whole and state.finished):
@@ -101,7 +108,7 @@ class Follower:
         saver.save(Content(state.captured(self._good), self._good, journal))
         if stopped:
             saver.wait()
-            raise Terminated
+            raise Terminated(number=stopped)
 
     @contextmanager
     def _saving_last_good(self) -> Iterator[None]:
@@ -122,7 +129,7 @@ class Follower:
 
 @contextmanager
 def finishing(saver: Saver | None) -> Iterator[None]:
-    """Sees what is being written through; SIGTERM is a preemption once there is something to go on from. Raises Preempted."""
+    """Sees what is being written through; to be stopped is a preemption once there is something to go on from. Raises Preempted."""
     try:
         yield
     except Terminated as end:
@@ -131,7 +138,7 @@ def finishing(saver: Saver | None) -> Iterator[None]:
         saver.wait()
         if saver.saved is None:
             raise
-        raise Preempted(end.where) from None
+        raise Preempted(end.where, end.number) from None
     finally:
         if saver is not None:
             saver.wait()

@@ -56,7 +56,7 @@ def main() -> TrainReport:
     except Terminated as end:
         tracking.drain(FAREWELL_SECONDS if tracking.healthy else 0)
         at = telemetry.progress()
-        raise type(end)(f"after epoch {at.epoch} of {at.epochs}") from None
+        raise type(end)(f"after epoch {at.epoch} of {at.epochs}", end.number) from None
     except Exception:
         tracking.drain(FAREWELL_SECONDS if tracking.healthy else 0)
         raise

@@ -1,10 +1,11 @@
-"""What the training process says of itself while it runs: `/metrics` for Prometheus and `/progress` for the operator."""
+"""What the training process says of itself while it runs: `/metrics` for Prometheus, `/progress` for the operator, a watcher for people."""
 
 import logging
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client import Gauge as Series
@@ -16,14 +17,40 @@ from dropout_trainer.train.loop import EpochResult
 log = logging.getLogger(__name__)
 
 
+class Watcher(Protocol):
+    """Shows a training to people. The loop waits for it."""
+
+    def begin(self, at: ProgressSample, before: int, steps: int) -> None:
+        """A training of `steps` optimiser steps in each epoch begins or goes on, after `before` epochs of those that came before it."""
+
+    def step(self, steps: int) -> None:
+        """So many optimiser steps of it are done."""
+
+    def epoch(self, result: EpochResult, at: ProgressSample) -> None: ...
+
+
+class Lines:
+    """A line of the log for each epoch."""
+
+    def begin(self, at: ProgressSample, before: int, steps: int) -> None: ...
+
+    def step(self, steps: int) -> None: ...
+
+    def epoch(self, result: EpochResult, at: ProgressSample) -> None:
+        log.info("%s", result)
+
+
 class Telemetry:
     """The latest epoch, served on `port` by a daemon thread from `start` to `stop`.
 
     `tracking_healthy` is asked at each request. A port that is taken costs the metrics, not the training.
     """
 
-    def __init__(self, attempt: int, epochs: int, tracking_healthy: Callable[[], bool] = lambda: True) -> None:
-        self._healthy = tracking_healthy
+    def __init__(
+        self, attempt: int, epochs: int, tracking_healthy: Callable[[], bool] = lambda: True, watcher: Watcher | None = None,
+    ) -> None:
+        self._healthy, self._watcher = tracking_healthy, watcher or Lines()
+        self.stepped = self._watcher.step
         self._seconds, self._before, self._skipped = 0.0, 0, 0
         self._sample = ProgressSample(attempt=attempt, epoch=0, epochs=epochs)
         self._server: ThreadingHTTPServer | None = None
@@ -53,8 +80,16 @@ class Telemetry:
             self._server.shutdown()
             self._server.server_close()
 
+    def begin(self, steps: int) -> None:
+        """A training of `steps` optimiser steps in each epoch begins, or goes on where it was taken up."""
+        self._watcher.begin(self._sample, self._before, steps)
+
     def observe(self, result: EpochResult) -> None:
-        """Serves this epoch from now on."""
+        """Serves this epoch from now on, and shows it."""
+        self._serve(result)
+        self._watcher.epoch(result, self._sample)
+
+    def _serve(self, result: EpochResult) -> None:
         metrics, epochs = result.metrics(), self._sample.epochs
         self._seconds += result.seconds
         epoch = self._before + result.epoch
@@ -78,7 +113,7 @@ class Telemetry:
         """Goes on where another process was: after so many seconds, `last` being the latest epoch of the training in progress."""
         self._seconds = seconds - (last.seconds if last else 0.0)
         if last:
-            self.observe(last)
+            self._serve(last)
 
     def progress(self) -> ProgressSample:
         return self._sample.model_copy(update={"tracking_healthy": self._healthy()})
