@@ -29,9 +29,14 @@ def read_task(kind: type[Task]) -> Task:
 
 def write_report(report: Observed) -> None:
     """Leaves `report` where the kubelet picks it up; without a kubelet it is not written."""
+    hand_in(report.to_json())
+
+
+def hand_in(text: str) -> None:
+    """As `write_report`, of a report that is JSON already."""
     path = Path(os.environ.get(Env.TERMINATION_LOG, "/dev/termination-log"))
     if path.exists() or Env.TERMINATION_LOG in os.environ:
-        path.write_text(report.to_json(), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
 
 def shortened(text: str) -> str:

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from dropout_api.names import ExitCode, Stage
+from dropout_api.names import ExitCode, Stage, Torchrun
 from dropout_api.report import StageError
+from dropout_api.task import TrainTask
 from dropout_trainer.errors import StageFailure
-from dropout_trainer.stage import shortened, write_report
+from dropout_trainer.stage import read_task, shortened, write_report
+from dropout_trainer.train.launch import Layout, launch
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 """The kubelet's way to stop a pod, and Ctrl-C at a terminal."""
@@ -49,12 +51,15 @@ class Preempted(Terminated):
 
 
 def run_stage() -> int:
-    """Runs `dropout train` and returns its exit code."""
+    """Runs `dropout train` and returns its exit code; of a training of several processes, those of this node."""
     try:
         with stoppable():
+            if (layout := _to_launch()) is not None:
+                return launch([sys.executable, "-m", "dropout_trainer", "train"], layout)
             from dropout_trainer.train.run import main
 
-            write_report(main())
+            if (report := main()) is not None:
+                write_report(report)
     except StageFailure as failure:
         return _end(failure.reason, failure.message, failure.exit_code)
     except Preempted as end:
@@ -66,6 +71,14 @@ def run_stage() -> int:
         return _end("Unexpected", f"{type(error).__name__}: {error}", UNEXPECTED_EXIT)
     else:
         return 0
+
+
+def _to_launch() -> Layout | None:
+    """None for a training of one process, and for a process that has been launched."""
+    if Torchrun.RANK in os.environ:
+        return None
+    spec = read_task(TrainTask).spec
+    return Layout.of(spec) if spec.world_size > 1 else None
 
 
 @contextmanager
