@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import NoReturn
 
@@ -16,9 +18,9 @@ from dropout_trainer.train.usercode import user_code
 log = logging.getLogger(__name__)
 
 
-def report_endings() -> None:
-    """From here on, for this process."""
-    sys.excepthook = _end
+def report_endings(where: Callable[[], str] = lambda: "before its first epoch") -> None:
+    """From here on, for this process; `where` says how far it has come."""
+    sys.excepthook = partial(_end, where)
 
 
 def told(error: BaseException) -> StageFailure | Terminated:
@@ -35,16 +37,17 @@ def told(error: BaseException) -> StageFailure | Terminated:
         return StageFailure("UserCode", f"spec.command: {type(other).__name__}", ExitCode.USER_CODE)
 
 
-def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> NoReturn:
+def _end(where: Callable[[], str], kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> NoReturn:
     """Called by the interpreter, which takes SystemExit from here as from anywhere."""
-    end = told(error)
-    if end is not error:
+    if not isinstance(error, StageFailure | Terminated):
         sys.__excepthook__(kind, error, trace)
+    end = told(error)
     if isinstance(end, StageFailure):
         _leave(end.reason, end.message, end.exit_code)
+    stopped = f"training was stopped by {end.signal} {where()}"
     if isinstance(end, Preempted):
-        _leave("Preempted", f"training was stopped by {end.signal} {end.where}; its checkpoint is saved", ExitCode.PREEMPTED)
-    _leave("Terminated", f"training was stopped by {end.signal} {end.where}", end.exit_code)
+        _leave("Preempted", f"{stopped}; its checkpoint is saved", ExitCode.PREEMPTED)
+    _leave("Terminated", stopped, end.exit_code)
 
 
 def _leave(reason: str, message: str, code: int) -> NoReturn:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from dropout_trainer.loop.keeping import Bookmark, Content, Keeper, load_latest,
 from dropout_trainer.loop.parts import Part
 from dropout_trainer.loop.recording import Recorder, Told
 from dropout_trainer.stage import write_report
-from dropout_trainer.train.ending import Preempted, Terminated
+from dropout_trainer.train.ending import Preempted, Terminated, stoppable
 from dropout_trainer.train.seeds import derive, repeated, seed_everything
 from dropout_trainer.train.state import GlobalStreams
 
@@ -128,16 +129,11 @@ class Job:
         if self.keeper and (self.keeper.due(epoch, 0) or stopped or epoch >= self.epochs):
             self.keeper.save(self._content(epoch))
         if stopped:
-            self.leave(stopped)
+            self._leave(stopped)
 
-    def leave(self, number: int) -> None:
-        """Ends a training that a signal has asked to end. Raises Preempted, or Terminated when there is no checkpoint to go on from."""
-        where = f"after epoch {self.epoch} of {self.epochs}"
-        if self.keeper:
-            self.keeper.wait()
-            if self.keeper.saved is not None:
-                raise Preempted(where, number)
-        raise Terminated(where, number)
+    def reached(self) -> str:
+        """For people: how far training has come."""
+        return f"after epoch {self.epoch} of {self.epochs}" if self.epoch else "before its first epoch"
 
     def export(self, model: nn.Module, data: Data | Split | tuple[Tensor, Tensor]) -> None:
         """Hands the trained model over to the gate: in eval mode, with answers to the test set, as the run's candidate. Once, at the end.
@@ -146,19 +142,15 @@ class Job:
         which also tells names and the training targets' deviation. The model answers [N, outputs], or an object with such `logits`. Raises
         StageFailure when model, plan and data do not go together, the model cannot be exported, or MLflow does not take it.
         """
+        if stopped := self.stopped():
+            self._leave(stopped)
         if self.recorder is None:
             return
-        model = unwrapped(model)
-        plan = self.plan or self._plan_of_its_own(model)
-        trained = Trained.of(model, plan, data, self.spec.training.loss)
-        tested = trained.tested(self.spec)
-        log.info("%s", "  ".join(f"{name} {value:.4g}" for name, value in tested.items()))
-        self.recorder.tracking.metrics(tested, max(1, self.epoch))
-        with TemporaryDirectory(prefix="candidate-") as folder:
-            self.recorder.hand_over(trained.write(Path(folder), self.spec, self.seeds, plan))
-        metrics = dict(list((tested | self.recorder.metrics).items())[:MAX_METRICS])
-        message = f"trained for {self.epoch} epochs by {shlex.join(self.spec.command)[:200]}"
-        write_report(TrainReport(reason="Trained", message=message, epoch=self.epoch, epochs=self.epochs, metrics=metrics))
+        try:
+            with stoppable():
+                self._hand_over(self.recorder, unwrapped(model), data)
+        except Terminated as end:
+            self._leave(end.number)
 
     def close(self) -> None:
         """Sees through what is being written. Called at the process's end."""
@@ -166,6 +158,26 @@ class Job:
             self.keeper.wait()
         if self.recorder:
             self.recorder.end()
+
+    def _hand_over(self, recorder: Recorder, model: nn.Module, data: Data | Split | tuple[Tensor, Tensor]) -> None:
+        plan = self.plan or self._plan_of_its_own(model)
+        trained = Trained.of(model, plan, data, self.spec.training.loss)
+        tested = trained.tested(self.spec)
+        log.info("%s", "  ".join(f"{name} {value:.4g}" for name, value in tested.items()))
+        recorder.tracking.metrics(tested, max(1, self.epoch))
+        with TemporaryDirectory(prefix="candidate-") as folder:
+            recorder.hand_over(trained.write(Path(folder), self.spec, self.seeds, plan))
+        metrics = dict(list((tested | recorder.metrics).items())[:MAX_METRICS])
+        message = f"trained for {self.epoch} epochs by {shlex.join(self.spec.command)[:200]}"
+        write_report(TrainReport(reason="Trained", message=message, epoch=self.epoch, epochs=self.epochs, metrics=metrics))
+
+    def _leave(self, number: int) -> NoReturn:
+        """Ends a training that a signal has asked to end. Raises Preempted, or Terminated when there is nothing to go on from."""
+        if self.keeper:
+            self.keeper.wait()
+        if self.keeper.saved is not None if self.keeper else self.parts:  # other ranks hand over the same parts, which rank 0 saves
+            raise Preempted(self.reached(), number)
+        raise Terminated(self.reached(), number)
 
     def _plan_of_its_own(self, model: nn.Module) -> AppliedPlan:
         """What dropout the model has, where the job asks for none. Raises StageFailure when it asks for some that was never applied."""

@@ -46,6 +46,7 @@ def start() -> Job:
     stopped = _signals.enter_context(noting()) if keeps else _stopped_at_once()
     job = Job(task, rank, device, seeds, stopped, Recorder(task) if rank == 0 else None)
     atexit.register(job.close)
+    report_endings(job.reached)
     if job.recorder:
         job.recorder.begin(seeds, device)
     return job
