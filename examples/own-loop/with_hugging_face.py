@@ -1,6 +1,5 @@
 """Hugging Face's Trainer: a small vision transformer, built from its configuration, reads digits."""
 
-from datasets import Dataset
 from digits import digits
 from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
 
@@ -10,13 +9,14 @@ from dropout_trainer.loop.hugging_face import DropoutCallback
 job = start()
 train, val, test = digits()
 model = ViTForImageClassification(ViTConfig(
-    image_size=8, patch_size=2, num_channels=1, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
+    image_size=8, patch_size=4, num_channels=1, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
     hidden_dropout_prob=0.1, num_labels=10,
 ))
-train_set, val_set = (Dataset.from_dict({"pixel_values": x, "labels": y}).with_format("torch") for x, y in (train, val))
+train_set, val_set = ([{"pixel_values": image, "labels": label} for image, label in zip(*part, strict=True)] for part in (train, val))
 arguments = TrainingArguments(
-    "runs", num_train_epochs=job.epochs, per_device_train_batch_size=64, per_device_eval_batch_size=512, learning_rate=3e-3,
+    "runs", num_train_epochs=job.epochs, per_device_train_batch_size=32, per_device_eval_batch_size=512, learning_rate=2e-3,
     eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch", report_to="none", disable_tqdm=True,
+    dataloader_pin_memory=False,
 )
 callback = DropoutCallback(job, model, test)
 trainer = Trainer(
