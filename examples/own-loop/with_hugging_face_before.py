@@ -1,5 +1,7 @@
 """Hugging Face's Trainer: a small vision transformer, built from its configuration, reads digits."""
 
+from tempfile import mkdtemp
+
 from digits import digits
 from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
 
@@ -10,7 +12,7 @@ model = ViTForImageClassification(ViTConfig(
 ))
 train_set, val_set = ([{"pixel_values": image, "labels": label} for image, label in zip(*part, strict=True)] for part in (train, val))
 arguments = TrainingArguments(
-    "runs", num_train_epochs=12, per_device_train_batch_size=32, per_device_eval_batch_size=512, learning_rate=2e-3,
+    mkdtemp(), num_train_epochs=12, per_device_train_batch_size=32, per_device_eval_batch_size=512, learning_rate=2e-3,
     eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch", report_to="none", disable_tqdm=True,
     dataloader_pin_memory=False,
 )

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from dropout_trainer.data import Data, Split
 from dropout_trainer.loop.job import METRIC, Job
@@ -20,18 +21,21 @@ NAMES = {
     "eval_train_loss": "train_loss", "eval_val_loss": "val_loss",
 }
 """The Trainer's metrics under the platform's names; others of eval_ become val_."""
+LEFT_OUT = ("model", "pytorch_model", "training_args")
+"""How the files of the Trainer's checkpoint begin that are not saved: weights, and the arguments, which are the program's."""
 COSTS = ("_runtime", "_per_second")
 
 
 class _Checkpoint:
-    """The Trainer's own checkpoint, a folder, with its contents as a state: what is pickled in it was written by this process, and is
-    written anew from verified tensors and numbers by the one that goes on."""
+    """The Trainer's own checkpoint, a folder, as a state: what is pickled in it was written by this process, and is written anew from
+    verified tensors and numbers by the one that goes on. It is without the weights: the Trainer saves those of some models under names
+    that it does not find again (ViT, in transformers 5.24)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def state_dict(self) -> dict[str, Any]:
-        files = sorted(path for path in self.folder.iterdir() if path.name != "training_args.bin") if self.folder.exists() else []
+        files = sorted(path for path in self.folder.iterdir() if not path.name.startswith(LEFT_OUT)) if self.folder.exists() else []
         return {path.name: _read(path) for path in files}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -51,12 +55,16 @@ class DropoutCallback(TrainerCallback):  # type: ignore[misc]  # its package has
     def __init__(self, job: Job, model: torch.nn.Module, test: Data | Split | tuple[Tensor, Tensor]) -> None:
         self._job, self._test, self._metrics = job, test, dict[str, float]()
         self._scratch = tempfile.TemporaryDirectory(prefix="trainer-")
-        self._checkpoint = _Checkpoint(Path(self._scratch.name) / RESUMED)
+        self._model, self._checkpoint = model, _Checkpoint(Path(self._scratch.name) / RESUMED)
         job.apply(model)
 
     def resume_from(self) -> str | None:
         """For `Trainer.train(resume_from_checkpoint=…)`: the job's last good checkpoint, as the Trainer reads one; None without."""
-        return str(self._checkpoint.folder) if self._job.resume(self._checkpoint) else None
+        if not self._job.resume(self._model, self._checkpoint):
+            return None
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._model.state_dict().items()}
+        save_file(weights, self._checkpoint.folder / SAFE_WEIGHTS_NAME, {"format": "pt"})
+        return str(self._checkpoint.folder)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any) -> None:
         self._metrics |= {NAMES[name]: float(value) for name, value in logs.items() if name in NAMES}
@@ -89,17 +97,13 @@ class DropoutCallback(TrainerCallback):  # type: ignore[misc]  # its package has
 
 
 def _read(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        return load_file(path)
     if path.suffix in (".pt", ".pth"):
         return torch.load(path, weights_only=False)  # this process has just written it
     return path.read_bytes()
 
 
 def _write(path: Path, content: Any) -> None:
-    if path.suffix == ".safetensors":
-        save_file(content, path, {"format": "pt"})
-    elif path.suffix in (".pt", ".pth"):
+    if path.suffix in (".pt", ".pth"):
         torch.save(content, path)
     else:
         path.write_bytes(content)

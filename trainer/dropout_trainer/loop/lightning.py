@@ -1,6 +1,7 @@
 """The job in a Lightning Trainer: one callback."""
 
 import signal
+from operator import attrgetter
 from typing import Any
 
 from lightning import pytorch as pl
@@ -22,10 +23,16 @@ class _Progress:
         return dict(self._loop.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._loop.load_state_dict(state)
-        self._loop.restarting = False  # it goes on from an epoch's end, where nothing has to be made up for
+        """Each by itself: the loop's own takes what follows for a restart within an epoch, which draws no batches anew."""
+        for path, value in state.items():
+            owner, _, name = path.rpartition(".")
+            loop = attrgetter(owner)(self._loop) if owner else self._loop
+            if name == "state_dict":
+                loop.on_load_checkpoint(value)
+            else:
+                getattr(loop, name).load_state_dict(value)
         for progress in (self._loop.epoch_progress.current, self._loop.epoch_progress.total):
-            progress.ready = progress.completed
+            progress.ready = progress.completed  # it was saved where the next epoch begins
 
 
 class DropoutCallback(pl.Callback):  # type: ignore[misc]  # mypy does not follow its import

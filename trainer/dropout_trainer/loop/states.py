@@ -15,6 +15,10 @@ from torch import Tensor
 from dropout_trainer.train.checkpoints.folder import Refused
 
 TENSOR, MAPPING, TUPLE, FLOAT, BYTES, ARRAY = "tensor", "mapping", "tuple", "float", "bytes", "array"
+MOMENTS = {
+    "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "sum", "ax",
+}
+"""What torch's optimisers keep in the shape of a parameter; LBFGS and Adafactor keep other shapes too."""
 DEEPEST = 50
 """Levels of nesting that are read."""
 
@@ -86,5 +90,5 @@ def misfits(optimizer: torch.optim.Optimizer, state: Any) -> Iterator[str]:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, kept in state["state"].items():
         for name, value in kept.items():
-            if isinstance(value, Tensor) and value.ndim and value.shape != parameters[number].shape:
+            if name in MOMENTS and isinstance(value, Tensor) and value.shape != parameters[number].shape:
                 yield f"{name} of parameter {number} is {list(value.shape)}, but the parameter is {list(parameters[number].shape)}"
