@@ -37,14 +37,25 @@ def _torch_as_it_was() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{folder}/mlflow.db"
     found = MlflowClient(uri, uri)
-    found.create_experiment("team.own", artifact_location=f"{tmp_path}/artifacts/own")
-    found.create_experiment("team:verified", artifact_location=f"{tmp_path}/artifacts/verified")
-    return found
+    found.create_experiment("team.own", artifact_location=f"{folder}/artifacts/own")
+    found.create_experiment("team:verified", artifact_location=f"{folder}/artifacts/verified")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_TRACKING_URI", uri)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def whole(client: MlflowClient, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The run of a job that was not cut off."""
+    task = told(client)
+    code, report, log = own_loops.stage(task, tmp_path_factory.mktemp("whole"), EXAMPLES)
+    assert (code, report["reason"], report["epoch"]) == (0, "Trained", EPOCHS), log
+    return str(task["run"]["id"])
 
 
 def new_run(client: MlflowClient) -> str:
@@ -63,6 +74,13 @@ def told(client: MlflowClient, attempt: int = 1, checkpoints: Path | None = None
     return own_loops.task(wanted.pop("command"), run or new_run(client), attempt, checkpoints, **wanted)
 
 
+def started(task: dict[str, Any], report: Path) -> "subprocess.Popen[bytes]":
+    """The stage, not waited for."""
+    command = [sys.executable, "-m", "dropout_trainer", "train"]
+    environment = own_loops.environment(task, report)
+    return subprocess.Popen(command, env=environment, cwd=EXAMPLES, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def curve(client: MlflowClient, run: str) -> dict[str, list[tuple[int, float]]]:
     names = ("train_loss", "val_loss", "val_gap", "test_loss", "test_accuracy")
     return {name: [(point.step, point.value) for point in client.get_metric_history(run, name)] for name in names}
@@ -74,39 +92,32 @@ def weights(client: MlflowClient, run: str, folder: Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def test_killed_it_goes_on_to_the_same_version(client: MlflowClient, tmp_path: Path) -> None:
-    whole = told(client)
-    code, report, log = own_loops.stage(whole, tmp_path, EXAMPLES)
-    assert (code, report["reason"], report["epoch"]) == (0, "Trained", EPOCHS), log
-    assert [step for step, _ in curve(client, whole["run"]["id"])["val_gap"]] == [1, 2, 3, 4]
+def test_what_it_hands_over_becomes_a_version(client: MlflowClient, whole: str) -> None:
+    assert [step for step, _ in curve(client, whole)["val_gap"]] == list(range(1, EPOCHS + 1))
+    wanted = {**spec(), "resourcesPerNode": {"limits": {"cpu": "1"}}}
+    run = {"id": whole, "experimentId": "1"}
+    verdict = verify(VerifyTask.model_validate({"job": own_loops.JOB, "run": run, "spec": wanted}), client)
+    assert verdict.verdict == "Passed", verdict.message
+    assert verdict.model_uri == "models:/team.own/1"
 
+
+def test_killed_it_goes_on_to_the_same_curve_and_weights(client: MlflowClient, whole: str, tmp_path: Path) -> None:
     checkpoints = tmp_path / "checkpoints"
     cut = told(client, checkpoints=checkpoints)
     run = cut["run"]["id"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "dropout_trainer", "train"], env=own_loops.environment(cut, tmp_path / "first.json"), cwd=EXAMPLES,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    ) as process:
+    with started(cut, tmp_path / "first.json") as process:
         wait_until("a checkpoint", lambda: any(checkpoints.glob("*.manifest.json")), process=process)
         process.kill()  # its child goes with it
     code, _, log = own_loops.stage(told(client, 2, checkpoints, run), tmp_path, EXAMPLES)
     assert code == 0, log
     assert "goes on from checkpoint" in log
-    assert curve(client, run) == curve(client, whole["run"]["id"])
-    assert weights(client, run, tmp_path / "a") == weights(client, whole["run"]["id"], tmp_path / "b")
-
-    wanted = {**spec(), "resourcesPerNode": {"limits": {"cpu": "1"}}}
-    verdict = verify(VerifyTask.model_validate({"job": own_loops.JOB, "run": cut["run"], "spec": wanted}), client)
-    assert verdict.verdict == "Passed", verdict.message
-    assert verdict.model_uri == "models:/team.own/1"
+    assert curve(client, run) == curve(client, whole)
+    assert weights(client, run, tmp_path / "cut") == weights(client, whole, tmp_path / "whole")
 
 
 def test_sigterm_saves_and_is_a_preemption(client: MlflowClient, tmp_path: Path) -> None:
     checkpoints, report = tmp_path / "checkpoints", tmp_path / "report.json"
-    with subprocess.Popen(
-        [sys.executable, "-m", "dropout_trainer", "train"], env=own_loops.environment(told(client, 1, checkpoints), report), cwd=EXAMPLES,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as process:
+    with started(told(client, 1, checkpoints), report) as process:
         wait_until("a checkpoint", lambda: any(checkpoints.glob("*.manifest.json")), process=process)
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(60) == ExitCode.PREEMPTED
