@@ -23,6 +23,9 @@ RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(RUN)/pytest -p no:cacheprovider
 
+# What pip needs within a build, where this machine's pip is told of it.
+PIP_SETTINGS = $(foreach name,PIP_CERT PIP_INDEX_URL PIP_EXTRA_INDEX_URL,$(if $($(name)),--build-arg $(name)=$($(name))))
+
 EXTRAS := operator,trainer,dev
 BENCH_EXTRAS := $(EXTRAS),bench
 # $(call install,FOLDER,EXTRAS): a virtual environment with those extras of this package, and without the package itself.
@@ -72,7 +75,10 @@ cluster-test: $(READY) cluster-build ## That hack/cluster leaves the machine as 
 
 e2e: $(READY) images datasets ## Samples on a real cluster, with MLflow and Prometheus
 	buildah bud -q --isolation chroot -t localhost/own-model:dev examples/own-model
-	trap 'hack/cluster/cluster down' EXIT; $(MAKE) --no-print-directory cluster-up; hack/cluster/cluster load localhost/own-model:dev; \
+	buildah bud -q --isolation chroot --network host --volume /etc/ssl/certs:/etc/ssl/certs:ro $(PIP_SETTINGS) \
+	  -t localhost/own-loop:dev examples/own-loop
+	trap 'hack/cluster/cluster down' EXIT; $(MAKE) --no-print-directory cluster-up; \
+	  hack/cluster/cluster load localhost/own-model:dev localhost/own-loop:dev; \
 	  export KUBECONFIG=$$(hack/cluster/cluster kubeconfig); \
 	  $(PYTEST) tests/e2e -q -n 2 --dist loadfile -m "not alone" --timeout 600; $(PYTEST) tests/e2e -q -m alone --timeout 600
 

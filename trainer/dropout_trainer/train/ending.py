@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 
 from dropout_api.names import ExitCode, Stage, Torchrun
 from dropout_api.report import StageError
-from dropout_api.task import TrainTask
+from dropout_api.task import CommandTask, TrainTask
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.stage import read_task, shortened, write_report
+from dropout_trainer.train import command
 from dropout_trainer.train.launch import Layout, launch
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -54,6 +55,8 @@ def run_stage() -> int:
     """Runs `dropout train` and returns its exit code; of a training of several processes, those of this node."""
     try:
         with stoppable():
+            if command.is_asked_for():
+                return command.run(read_task(CommandTask))
             if (layout := _to_launch()) is not None:
                 return launch([sys.executable, "-m", "dropout_trainer", "train"], layout)
             if Torchrun.RANK in os.environ:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from dropout_api.candidate import CandidateConfig, PlanRow, Task
-from dropout_api.spec import TrainingJobSpec
+from dropout_api.spec import JobSpec, TrainingJobSpec
 from dropout_api.verdict import CheckResult
 from dropout_trainer.data import DTYPES, Data
 
@@ -41,11 +41,19 @@ def run_params(facts: Facts, model: nn.Module) -> dict[str, object]:
         "data.augmentation": json.dumps([step.to_wire() for step in spec.data.augmentation]),
         **{f"data.rows.{name}": len(split) for name, split in facts.data.splits.items()},
         "task": facts.task.kind.value, "loss": facts.task.loss,
+        **job_params(spec, facts.seeds, facts.versions, facts.environment), **plan_params(facts.plan),
+    }
+
+
+def job_params(
+    spec: JobSpec, seeds: Mapping[str, int], versions: Mapping[str, str], environment: Mapping[str, object],
+) -> dict[str, object]:
+    """Of a training whose model and data are not yet known."""
+    return {
         **_flat("training", spec.training.model_dump(mode="json")),
-        "seed": spec.seed, **{f"seed.{stream}": seed for stream, seed in facts.seeds.items()},
-        "determinism": spec.determinism.value, **facts.environment,
-        **{f"version.{name}": version for name, version in facts.versions.items()},
-        "dropout.implementation": spec.dropout.implementation.value, **_plan_params(facts.plan),
+        "seed": spec.seed, **{f"seed.{stream}": seed for stream, seed in seeds.items()},
+        "determinism": spec.determinism.value, **environment, **{f"version.{name}": version for name, version in versions.items()},
+        "dropout.implementation": spec.dropout.implementation.value,
     }
 
 
@@ -72,7 +80,7 @@ def _cell(value: object) -> object:
     return dump() if dump else value
 
 
-def _plan_params(plan: Sequence[PlanRow]) -> dict[str, object]:
+def plan_params(plan: Sequence[PlanRow]) -> dict[str, object]:
     """What a row says, but for its warnings, which decide no number."""
     return {
         f"dropout.{row.place}.{name}": value

@@ -7,7 +7,7 @@ training set. Nor is what a user's model keeps outside of parameters and buffers
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 from pydantic import ConfigDict, Field
@@ -35,8 +35,8 @@ class Saved(Wire):
     model_config = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
 
 
-class Streams(Saved):
-    """Every random stream: the global generators of python, numpy and torch (CPU, then GPUs), and the loop's own."""
+class GlobalStreams(Saved):
+    """The global generators of python, numpy and torch (CPU, then GPUs)."""
 
     python: Annotated[list[Word], Field(min_length=625, max_length=625)]
     python_gauss: float | None = None
@@ -44,15 +44,31 @@ class Streams(Saved):
     numpy_at: Annotated[int, Field(ge=0, le=624)]
     numpy_gauss: float | None = None
     torch: Annotated[list[bytes], Field(min_length=1, max_length=1024)]
-    order: bytes
-    """Of the order of batches, before it drew that of the epoch in progress."""
-    noise: bytes
-    """Of augmentation."""
+
+    @classmethod
+    def now(cls, **own: bytes) -> Self:
+        """As they are; `own` are those of a subclass."""
+        found = Generators.now()
+        _, python, gauss = found.python
+        _, numpy, numpy_at, has_gauss, numpy_gauss = found.numpy
+        return cls(
+            python=list(python), python_gauss=gauss, numpy=numpy.tolist(), numpy_at=int(numpy_at),
+            numpy_gauss=float(numpy_gauss) if has_gauss else None, torch=[to_bytes(state) for state in found.torch], **own,
+        )
 
     def globals(self) -> Generators:
         python = (3, tuple(self.python), self.python_gauss)
         numpy = ("MT19937", self.numpy, self.numpy_at, int(self.numpy_gauss is not None), self.numpy_gauss or 0.0)
         return Generators(python, numpy, [to_tensor(state) for state in self.torch])
+
+
+class Streams(GlobalStreams):
+    """And the loop's own."""
+
+    order: bytes
+    """Of the order of batches, before it drew that of the epoch in progress."""
+    noise: bytes
+    """Of augmentation."""
 
 
 class Position(Saved):
@@ -170,14 +186,7 @@ class State:
 
     def streams(self) -> Streams:
         """Of this process, as they are now."""
-        now = Generators.now()
-        _, python, gauss = now.python
-        _, numpy, numpy_at, has_gauss, numpy_gauss = now.numpy
-        return Streams(
-            python=list(python), python_gauss=gauss, numpy=numpy.tolist(), numpy_at=int(numpy_at),
-            numpy_gauss=float(numpy_gauss) if has_gauss else None, torch=[to_bytes(state) for state in now.torch],
-            order=to_bytes(self._drawn), noise=to_bytes(self.noise.get_state()),
-        )
+        return Streams.now(order=to_bytes(self._drawn), noise=to_bytes(self.noise.get_state()))
 
     def _moving(self) -> dict[str, Tensor]:
         kept = {

@@ -12,7 +12,7 @@ from dropout_api.training import TrainingSpec
 from dropout_trainer.train.loop import Training
 from dropout_trainer.train.optimizers import kept_by
 from dropout_trainer.train.precision import SCALER
-from dropout_trainer.train.state import BUFFER, ON_CPU, Captured, Position, Streams, to_tensor, transient
+from dropout_trainer.train.state import BUFFER, ON_CPU, Captured, GlobalStreams, Position, Streams, to_tensor, transient
 from dropout_trainer.train.stopping import tensors_of
 
 
@@ -71,13 +71,21 @@ def _moving(moving: Mapping[str, Tensor], model: nn.Module, spec: TrainingSpec) 
 
 
 def _streams(streams: Streams) -> Iterator[str]:
-    """Each is tried on a generator of its own."""
+    yield from unrestorable(streams)
+    try:
+        for state in (streams.order, streams.noise):
+            torch.Generator().set_state(to_tensor(state))
+    except (RuntimeError, TypeError, ValueError) as error:
+        yield f"state: a random stream cannot be restored ({error})"
+
+
+def unrestorable(streams: GlobalStreams) -> Iterator[str]:
+    """Why the global generators cannot take `streams`: each is tried on a generator of its own."""
     try:
         wanted = streams.globals()
         random.Random().setstate(wanted.python)  # noqa: S311 - no secret is made of it
         np.random.RandomState().set_state(wanted.numpy)
-        for state in (streams.torch[0], streams.order, streams.noise):
-            torch.Generator().set_state(to_tensor(state))
+        torch.Generator().set_state(to_tensor(streams.torch[0]))
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         yield f"state: a random stream cannot be restored ({error})"
     gpus = torch.cuda.device_count() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]

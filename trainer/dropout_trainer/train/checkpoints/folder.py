@@ -44,13 +44,18 @@ def folder_at(uri: str) -> Folder:
     Raises StageFailure when it cannot be written: better told before a training than after.
     """
     try:
-        folder: Folder = RemoteFolder(uri) if "://" in uri and not uri.startswith("file://") else LocalFolder(Path(uri.removeprefix("file://")))
+        folder = opened(uri)
         folder.write("probe.tmp", [])
         folder.remove("probe.tmp")
     except Exception as error:  # each scheme's package has exceptions of its own
         message = f"spec.checkpoint: {uri} cannot be written: {type(error).__name__}: {str(error)[:300]}; {_remedy(error)}"
         raise StageFailure("CheckpointsUnavailable", message, ExitCode.CHECKPOINTS_UNAVAILABLE) from None
     return folder
+
+
+def opened(uri: str) -> Folder:
+    """As `folder_at`, but nothing is tried: for a process that only reads beside one that writes."""
+    return RemoteFolder(uri) if "://" in uri and not uri.startswith("file://") else LocalFolder(Path(uri.removeprefix("file://")))
 
 
 def _remedy(error: Exception) -> str:
@@ -65,9 +70,6 @@ class LocalFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.mkdir(parents=True, exist_ok=True)
-        for name in self.names():
-            if name.endswith(UNFINISHED):  # of a process that was killed
-                self.remove(name)
 
     def names(self) -> set[str]:
         return {entry.name for entry in os.scandir(self._path)}

@@ -98,11 +98,16 @@ def foreign(folder: Folder, mine: Identity) -> set[str]:
     return theirs
 
 
+def require_same(found: Identity, mine: Identity) -> None:
+    """Raises Refused where a checkpoint is not this training's."""
+    for field, own in mine:
+        if (other := getattr(found, field)) != own:
+            raise Refused(f"it is of another {field} ({other[:12]}, not {own[:12]})")
+
+
 def _read(folder: Folder, number: int, mine: Identity, training_after: Callable[[int], Training]) -> Resumption:
     manifest = manifest_of(folder, number)
-    for field, own in mine:
-        if (found := getattr(manifest.identity, field)) != own:
-            raise Refused(f"it is of another {field} ({found[:12]}, not {own[:12]})")
+    require_same(manifest.identity, mine)
     if missing := REQUIRED - manifest.files.keys():
         raise Refused(f"its manifest names no {', '.join(sorted(missing))}")
     record = _record(folder, manifest.files[Part.STATE])
@@ -120,7 +125,7 @@ def _read(folder: Folder, number: int, mine: Identity, training_after: Callable[
 
 def _record(folder: Folder, file: File) -> Record:
     try:
-        record = Record.model_validate_json(_verified(folder, file, STATE_BYTES))
+        record = Record.model_validate_json(verified(folder, file, STATE_BYTES))
     except ValidationError as error:
         raise Refused(describe(error, file.name)[:SAID]) from None
     if (record.position.epoch > 1) != (record.journal.kept is not None and record.journal.last is not None):
@@ -136,11 +141,17 @@ def _tensors(folder: Folder, manifest: Manifest, training: Training) -> dict[Par
     for part, file in manifest.files.items():
         if part is Part.STATE:
             continue
-        try:
-            parsed[part] = load(_verified(folder, file, most))
-        except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise Refused(f"{file.name} is no safetensors file ({str(error)[:160]})") from None
+        parsed[part] = tensors_in(folder, file, most)
     return parsed
+
+
+def tensors_in(folder: Folder, file: File, most: int) -> dict[str, Tensor]:
+    """By name. Raises Refused when the file is not what its manifest says, larger than `most` bytes or no safetensors file."""
+    content = verified(folder, file, most)
+    try:
+        return dict(load(content))
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise Refused(f"{file.name} is no safetensors file ({str(error)[:160]})") from None
 
 
 def _snapshot(parts: Mapping[Part, Mapping[str, Tensor]], part: Part, epoch: int | None) -> Snapshot | None:
@@ -149,7 +160,8 @@ def _snapshot(parts: Mapping[Part, Mapping[str, Tensor]], part: Part, epoch: int
     return None if epoch is None else Snapshot(epoch, parts[part])
 
 
-def _verified(folder: Folder, file: File, most: int) -> bytes:
+def verified(folder: Folder, file: File, most: int) -> bytes:
+    """The content of a checkpoint's file. Raises Refused when it is not what its manifest says, or larger than `most` bytes."""
     size = folder.size(file.name)
     if size != file.size:
         raise Refused(f"{file.name} has {size} bytes, not {file.size}")

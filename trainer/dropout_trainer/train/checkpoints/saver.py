@@ -3,13 +3,15 @@
 import hashlib
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
 from dropout_api.training import Checkpoint
-from dropout_trainer.train.checkpoints.folder import Folder
+from dropout_trainer.train.checkpoints.folder import UNFINISHED, Folder
 from dropout_trainer.train.checkpoints.packing import packed, size_of
 from dropout_trainer.train.checkpoints.read import Resumption, foreign
 from dropout_trainer.train.checkpoints.schema import File, Identity, Journal, Manifest, Part, Record, file_name, manifest_name, number_of
@@ -19,6 +21,8 @@ from dropout_trainer.train.stopping import Snapshot
 
 PATIENCE_SECONDS = 300.0
 """How long one that is being written is waited for before the next, and at the end: a store that hangs must not hold a training."""
+C = TypeVar("C")
+"""What goes into a checkpoint, copied."""
 log = logging.getLogger(__name__)
 
 
@@ -48,15 +52,20 @@ class Epochs:
         return Epochs(len(resumption.journal.ended), found)
 
 
-class Saver:
-    """Saves as `rule` says into `folder`, after what is there. Keeps the latest and what they refer to; the rest of this run goes."""
+class Writer(ABC, Generic[C]):
+    """Saves as `rule` says into `folder`, after what is there. Keeps the latest and what they refer to; the rest of this run goes.
 
-    def __init__(self, folder: Folder, mine: Identity, rule: Checkpoint, resumed: Resumption | None = None) -> None:
+    `resumed` are the checkpoints that are known to be good, by number.
+    """
+
+    def __init__(self, folder: Folder, mine: Identity, rule: Checkpoint, resumed: Mapping[int, Manifest]) -> None:
         self._folder, self._mine, self._rule = folder, mine, rule
+        for name in folder.names():
+            if name.endswith(UNFINISHED):  # of a process that was killed
+                folder.remove(name)
         self._theirs = foreign(folder, mine)
         self._number = max((number for number in map(number_of, folder.names()) if number is not None), default=0)
-        self._kept = {resumed.number: resumed.manifest} if resumed else {}
-        self._epochs = Epochs.of(resumed) if resumed else Epochs()
+        self._kept = dict(resumed)
         self._writing: threading.Thread | None = None
         self._owed = False
 
@@ -77,7 +86,7 @@ class Saver:
     def writing(self) -> bool:
         return self._writing is not None and self._writing.is_alive()
 
-    def save(self, content: Content) -> None:
+    def save(self, content: C) -> None:
         """Begins to write `content`, once what is being written is there. A failure is logged: the training goes on."""
         self.wait()
         self._owed = False
@@ -93,14 +102,49 @@ class Saver:
         if self._writing is not None:
             self._writing.join(PATIENCE_SECONDS)
 
-    def _try(self, number: int, content: Content) -> None:
+    def _try(self, number: int, content: C) -> None:
         try:
-            self._kept[number] = self._write(number, content)
+            manifest = Manifest(identity=self._mine, files=self._write(number, content))
+            self._folder.write(manifest_name(number), [manifest.to_json().encode()])
+            self._kept[number] = manifest
             self._remove_old()
         except Exception as error:  # each scheme's package has exceptions of its own
             log.warning("checkpoint %d could not be written (%s: %s); training goes on", number, type(error).__name__, str(error)[:200])
 
-    def _write(self, number: int, content: Content) -> Manifest:
+    @abstractmethod
+    def _write(self, number: int, content: C) -> dict[Part, File]:
+        """Writes the checkpoint's files with `_put`; those of earlier ones may be among what it returns."""
+
+    def _forget(self, used: set[str]) -> None:
+        """Files that are not `used` are about to be removed."""
+
+    def _put(self, number: int, part: Part, content: bytes | Mapping[str, Tensor]) -> File:
+        name, pieces = file_name(number, part), [content] if isinstance(content, bytes) else packed(content)
+        self._folder.write(name, pieces)
+        digest = hashlib.sha256()
+        for piece in pieces:
+            digest.update(piece)
+        return File(name=name, sha256=digest.hexdigest(), size=size_of(pieces))
+
+    def _remove_old(self) -> None:
+        """The manifest first: what has one is whole."""
+        for number in sorted(self._kept)[: -self._rule.keep]:
+            del self._kept[number]
+        used = {file.name for manifest in self._kept.values() for file in manifest.files.values()} | {manifest_name(n) for n in self._kept}
+        self._forget(used)
+        ours = [name for name in self._folder.names() if number_of(name) is not None and name not in self._theirs]
+        for name in sorted(set(ours) - used, key=lambda name: (not name.endswith("manifest.json"), name)):
+            self._folder.remove(name)
+
+
+class Saver(Writer[Content]):
+    """Of the trainer's own loop."""
+
+    def __init__(self, folder: Folder, mine: Identity, rule: Checkpoint, resumed: Resumption | None = None) -> None:
+        super().__init__(folder, mine, rule, {resumed.number: resumed.manifest} if resumed else {})
+        self._epochs = Epochs.of(resumed) if resumed else Epochs()
+
+    def _write(self, number: int, content: Content) -> dict[Part, File]:
         captured, epochs = content.captured, self._epochs_of(content)
         journal = content.journal.model_copy(update={"unsent": content.unsent()})
         files = {Part.MOVING: self._put(number, Part.MOVING, captured.moving)}
@@ -118,9 +162,7 @@ class Saver:
             good_epoch=content.good.epoch if content.good else None, journal=journal,
         )
         files[Part.STATE] = self._put(number, Part.STATE, record.to_json().encode())
-        manifest = Manifest(identity=self._mine, files=files)
-        self._folder.write(manifest_name(number), [manifest.to_json().encode()])
-        return manifest
+        return files
 
     def _epochs_of(self, content: Content) -> dict[int, File]:
         training = len(content.journal.ended)
@@ -128,23 +170,8 @@ class Saver:
             self._epochs = Epochs(training)
         return self._epochs.files
 
-    def _put(self, number: int, part: Part, content: bytes | Mapping[str, Tensor]) -> File:
-        name, pieces = file_name(number, part), [content] if isinstance(content, bytes) else packed(content)
-        self._folder.write(name, pieces)
-        digest = hashlib.sha256()
-        for piece in pieces:
-            digest.update(piece)
-        return File(name=name, sha256=digest.hexdigest(), size=size_of(pieces))
-
-    def _remove_old(self) -> None:
-        """The manifest first: what has one is whole."""
-        for number in sorted(self._kept)[: -self._rule.keep]:
-            del self._kept[number]
-        used = {file.name for manifest in self._kept.values() for file in manifest.files.values()} | {manifest_name(n) for n in self._kept}
+    def _forget(self, used: set[str]) -> None:
         self._epochs.files = {epoch: file for epoch, file in self._epochs.files.items() if file.name in used}
-        ours = [name for name in self._folder.names() if number_of(name) is not None and name not in self._theirs]
-        for name in sorted(set(ours) - used, key=lambda name: (not name.endswith("manifest.json"), name)):
-            self._folder.remove(name)
 
 
 class Witness:

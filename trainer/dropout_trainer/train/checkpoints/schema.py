@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from dropout_api.candidate import FileDigest
 from dropout_api.model import Wire
 from dropout_api.report import Sha256
-from dropout_api.spec import TrainingJobSpec
+from dropout_api.spec import JobSpec
 from dropout_trainer.train.loop import EpochResult
 from dropout_trainer.train.points import Points
 from dropout_trainer.train.state import Position, Saved
@@ -86,8 +86,8 @@ class Record(Saved):
     journal: Journal = Journal()
 
 
-def identity(run: str, spec: TrainingJobSpec, data_sha256: str) -> Identity:
-    decisive = spec.model_dump_json(by_alias=True, include=DECISIVE)
+def identity(run: str, spec: JobSpec, data_sha256: str) -> Identity:
+    decisive = spec.model_dump_json(by_alias=True, include=DECISIVE | ({"command"} if spec.command else set()))
     if spec.world_size > 1:  # each rank draws its own masks
         decisive += f" in {spec.world_size} processes"
     return Identity(run=run, spec=hashlib.sha256(decisive.encode()).hexdigest(), data=data_sha256)
