@@ -34,7 +34,7 @@ def _process_as_it_was() -> Iterator[None]:
 @pytest.fixture
 def make_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeJob:
     """A job of this rank under a spec; with `keeps` its checkpoints lie in the test's folder. `stopped` is the signal that has come."""
-    monkeypatch.setattr(recording, "Tracking", Record)
+    monkeypatch.setattr(recording, "tracking_of", lambda task: Record(task.run.id))
     monkeypatch.setattr(recording, "METRICS_PORT", 0)
     monkeypatch.setenv(Env.TERMINATION_LOG, str(tmp_path / "report.json"))
 
