@@ -86,11 +86,15 @@ def broken_rules(known: Known) -> Iterator[Problem]:
 
 def _spread(known: Known) -> Iterator[Problem]:
     """Of each batch every process takes a part, which batch norm needs to be of two rows at least."""
-    spec, path = known.spec, f"{TRAINING}.batchSize"
-    fields = ("spec.nodes", "spec.processesPerNode", "spec.resourcesPerNode", path)
-    if spec.world_size > 1 and spec.command is None and spec.training.batch_size < 2 * spec.world_size and all(map(known.sure, fields)):
-        least = 2 * spec.world_size
-        yield Problem(path, f"{spec.training.batch_size} rows are too few for {spec.world_size} processes; use {least} or more")
+    spec, least = known.spec, 2 * known.spec.world_size
+    fields = ("spec.nodes", "spec.processesPerNode", "spec.resourcesPerNode", f"{TRAINING}.batchSize")
+    if spec.world_size == 1 or spec.command is not None or not all(map(known.sure, fields)):
+        return
+    if spec.training.batch_size < least:
+        message = f"{spec.training.batch_size} rows are too few for {spec.world_size} processes; use {least} or more"
+        yield Problem(f"{TRAINING}.batchSize", message)
+    if spec.training.compile:
+        yield Problem(f"{TRAINING}.compile", f"does not go with {spec.world_size} processes; leave it out, or train with one")
 
 
 def _loss(known: Known) -> Iterator[Problem]:

@@ -13,6 +13,11 @@ from dropout_trainer.errors import StageFailure
 from dropout_trainer.local.stages import run_command
 from dropout_trainer.train.ending import Preempted, Terminated, stoppable
 
+EXPORTED = """
+import json, os
+with open(os.environ["DROPOUT_TERMINATION_LOG"], "w") as file:
+    json.dump({"stage": "train", "reason": "Trained", "message": "for two epochs", "epoch": 2, "epochs": 2, "metrics": {}}, file)
+"""
 REPORT = """
 import json, os, sys
 task = json.loads(os.environ["DROPOUT_TASK"])
@@ -21,9 +26,15 @@ with open(os.environ["DROPOUT_TERMINATION_LOG"], "w") as file:
 sys.exit(66)
 """
 SAVING = """
-import os, signal, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
-os.kill(os.getppid(), signal.SIGINT)
+import json, os, signal, sys
+
+def saved(*_):
+    with open(os.environ["DROPOUT_TERMINATION_LOG"], "w") as file:
+        json.dump({"stage": "train", "reason": "Preempted", "message": "saved"}, file)
+    sys.exit(75)
+
+signal.signal(signal.SIGTERM, saved)
+os.kill(int(os.environ["TOLD"]), signal.SIGINT)
 signal.pause()
 """
 
@@ -36,14 +47,15 @@ def command(program: str, *start: str) -> CommandTask:
 
 
 def test_a_good_end() -> None:
-    run_command(command("pass"))
+    run_command(command(EXPORTED))
 
 
 @pytest.mark.parametrize(("task", "reason", "code", "says"), [
     (command(REPORT), "DataMissing", ExitCode.DATA_MISSING, "attempt 2: no rows"),
+    (command("pass"), "NothingExported", ExitCode.USER_CODE, "call job.export"),
     (command("import sys; sys.exit(3)"), "UserCode", ExitCode.USER_CODE, "ended with exit code 3"),
-    (command("import os; os.kill(os.getpid(), 9)"), "UserCode", ExitCode.USER_CODE, "ended by SIGKILL"),
-    (command("train.py", "no-such-program"), "SpecInvalid", ExitCode.SPEC_INVALID, "no-such-program cannot be run: No such file"),
+    (command("import os; os.kill(os.getpid(), 9)"), "ProcessKilled", ExitCode.USER_CODE, "ended by SIGKILL"),
+    (command("train.py", "no-such-program"), "UserCode", ExitCode.USER_CODE, "no-such-program cannot be started: No such file"),
 ])
 def test_a_bad_end(task: CommandTask, reason: str, code: ExitCode, says: str) -> None:
     with pytest.raises(StageFailure, match=says) as failure:
@@ -52,9 +64,10 @@ def test_a_bad_end(task: CommandTask, reason: str, code: ExitCode, says: str) ->
 
 
 @pytest.mark.parametrize(("program", "end"), [
-    (SAVING, Preempted), (SAVING.replace("75", "1"), Terminated), ("import sys; sys.exit(75)", Preempted),
+    (SAVING, Preempted), (SAVING.replace("75", "1"), Terminated),
 ])
-def test_what_stops_us_stops_it(program: str, end: Any) -> None:
+def test_what_stops_us_stops_it(program: str, end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOLD", str(os.getpid()))
     with stoppable(), pytest.raises(Terminated) as stopped:
         run_command(command(program))
     assert type(stopped.value) is end

@@ -110,7 +110,8 @@ class Job:
         wanted, uid = spec.checkpoint, self.record.uid
         folder = f"{wanted.uri.rstrip('/')}/{uid}" if wanted and wanted.uri else str(self._home.checkpoints(uid))
         told: dict[str, Any] = {"job": self.ref, "attempt": attempt, "run": run, "checkpoints": folder}
-        wire = spec.model_copy(update={"checkpoint": wanted or Checkpoint(uri=folder)}).to_wire()
+        alone = {"nodes": 1, "processes_per_node": 1}
+        wire = spec.model_copy(update={"checkpoint": wanted or Checkpoint(uri=folder), **alone}).to_wire()
         if spec.command:
             stages.run_command(CommandTask(spec=CommandJobSpec.model_validate(wire), **told))
         else:

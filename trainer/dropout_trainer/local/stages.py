@@ -20,6 +20,7 @@ from dropout_api.task import CommandTask, TrainTask, VerifyTask
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.ending import Preempted, Terminated
 
+TRAINER = (sys.executable, "-m", "dropout_trainer", "train")
 VERIFIER = (sys.executable, "-P", "-m", "dropout_trainer", "verify")
 """Without the current folder among its modules: the user's code has no part in the verdict."""
 KEYS = (Env.SIGNING_KEY.value, Env.VERIFYING_KEY.value)
@@ -64,9 +65,9 @@ def train(task: TrainTask, connect: Callable[[], Any]) -> TrainReport:
 
 
 def run_command(task: CommandTask) -> None:
-    """Runs the user's own program to its end. Raises StageFailure, Terminated and Preempted as `train` does."""
+    """Runs the user's own program to its end, as a pod does. Raises StageFailure, Terminated and Preempted as `train` does."""
     with TemporaryDirectory(prefix="command-") as folder:
-        code, answer = _run(task.spec.command, task, Path(folder), os.environ, None)
+        code, answer = _run(TRAINER, task, Path(folder), os.environ, None)
     if code == ExitCode.PREEMPTED:
         raise Preempted("by itself")
     if code:
@@ -107,22 +108,17 @@ def _told(what: str) -> Iterator[None]:
 def _run(command: Sequence[str], task: Wire, folder: Path, environment: Mapping[str, str], words: Path | None) -> tuple[int, str]:
     """Exit code and termination message of a stage. With `words` its output goes there, and it works in `folder`.
 
-    Raises what interrupts this process once that one has ended, as Preempted where it says that it has saved itself, and StageFailure for a
-    program that there is not.
+    Raises what interrupts this process once that one has ended, as Preempted where it says that it has saved itself.
     """
     answer = folder / "answer"
     answer.touch()
     told = {**environment, Env.TASK.value: task.to_json(), Env.TERMINATION_LOG.value: str(answer)}
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(words.open("wb")) if words else None
-        try:
-            process = subprocess.Popen(
-                command, env=told, cwd=folder if words else None, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=words is not None,  # Ctrl-C would give its words a traceback
-            )
-        except OSError as error:
-            message = f"spec.command: {command[0]} cannot be run: {error.strerror}"
-            raise StageFailure("SpecInvalid", message, ExitCode.SPEC_INVALID) from None
+        process = subprocess.Popen(
+            command, env=told, cwd=folder if words else None, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=words is not None,  # Ctrl-C would give its words a traceback
+        )
         stack.enter_context(_ended_with_us(process))
         return process.wait(), answer.read_text(encoding="utf-8")
 
