@@ -11,12 +11,11 @@ import pytest
 from dropout_testing import cluster
 from dropout_testing.mlflow_client import ClusterMlflow
 
+pytestmark = pytest.mark.alone
 BY_HAND = """
 import sys
 import mlflow, torch
 from mlflow import MlflowClient
-
-pytestmark = pytest.mark.alone
 network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 2)).train()
 mlflow.set_experiment(sys.argv[1])
 mlflow.pytorch.log_model(network, name="model", registered_model_name=sys.argv[1], input_example=torch.ones(2, 4).numpy())

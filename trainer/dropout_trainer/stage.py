@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from dropout_api._version import __version__
 from dropout_api.builtins import describe
 from dropout_api.model import Observed, Wire
 from dropout_api.names import Env, ExitCode
@@ -14,6 +15,7 @@ from dropout_api.report import MAX_MESSAGE
 from dropout_trainer.errors import StageFailure
 
 Task = TypeVar("Task", bound=Wire)
+OLDER = f"this image has dropout-operator {__version__}, and the operator is newer: build the image anew from the platform's trainer image"
 
 
 def read_task(kind: type[Task]) -> Task:
@@ -24,7 +26,9 @@ def read_task(kind: type[Task]) -> Task:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        raise StageFailure("SpecInvalid", describe(error, "task"), ExitCode.SPEC_INVALID) from None
+        unknown = any(problem["type"] == "extra_forbidden" for problem in error.errors())
+        remedy = f"; {OLDER}" if unknown else ""
+        raise StageFailure("SpecInvalid", f"{describe(error, 'task')}{remedy}", ExitCode.SPEC_INVALID) from None
 
 
 def write_report(report: Observed) -> None:

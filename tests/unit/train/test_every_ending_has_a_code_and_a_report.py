@@ -123,6 +123,13 @@ def test_without_a_task_there_is_a_usage_error(report: Path, monkeypatch: pytest
     assert said(report)["reason"] == "TaskMissing"
 
 
+def test_an_image_of_an_older_version_is_told_to_be_built_anew(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(Env.TASK, json.dumps(TASK | {"spec": TASK["spec"] | {"fieldOfTomorrow": 1}}))  # type: ignore[operator]
+    assert run_stage() == ExitCode.SPEC_INVALID
+    assert "task.spec.fieldOfTomorrow" in said(report)["message"]
+    assert "build the image anew from the platform's trainer image" in said(report)["message"]
+
+
 def test_a_long_message_is_cut_to_what_a_report_may_hold(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> NoReturn:
         raise StageFailure("UserCode", "x" * 9000, ExitCode.USER_CODE)
