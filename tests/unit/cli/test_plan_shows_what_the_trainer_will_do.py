@@ -51,6 +51,7 @@ def test_json_has_the_rows_as_they_are_recorded(capsys: pytest.CaptureFixture[st
     (DIGITS + "  model: {factory: mpl}\n", 78, "did you mean mlp?"),
     (DIGITS + "  model: {factory: 'nowhere:net'}\n", 78, "no module nowhere"),
     (HEAD + f"  from: {{run: {'a' * 32}}}\n", 78, "trains nothing"),
+    (HEAD + "  command: [python, train.py]\n", 78, "built by its program alone"),
     (HEAD + "  model: {factory: cnn}\n  data: {factory: fashion_mnist, args: {path: /nowhere}}\n", 66, "spec.data.args.path"),
 ])
 def test_what_would_end_the_training_is_told_with_its_exit_code(

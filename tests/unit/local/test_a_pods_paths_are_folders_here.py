@@ -72,7 +72,8 @@ def test_variables_and_config_maps_are_there_within_the_block_alone(tmp_path: Pa
 
 def test_config_maps_are_those_of_the_manifest() -> None:
     text = "kind: ConfigMap\nmetadata: {name: modules}\ndata: {a.py: x}\n---\nkind: Secret\nmetadata: {name: s}\n"
-    assert config_maps(parse_manifests(text)) == {"modules": {"a.py": "x"}}
+    without = "---\nkind: ConfigMap\nmetadata: {generateName: m-}\n---\nkind: ConfigMap\nmetadata: {name: list}\ndata: [a]\n"
+    assert config_maps(parse_manifests(text + without)) == {"modules": {"a.py": "x"}}
 
 
 @pytest.mark.parametrize(("given", "changes", "code", "says"), [

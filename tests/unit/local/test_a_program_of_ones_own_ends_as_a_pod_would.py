@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from dropout_testing.processes import wait_until
 
 from dropout_api.names import ExitCode
 from dropout_api.task import CommandTask
@@ -61,6 +64,19 @@ def test_a_bad_end(task: CommandTask, reason: str, code: ExitCode, says: str) ->
     with pytest.raises(StageFailure, match=says) as failure:
         run_command(task)
     assert (failure.value.reason, failure.value.exit_code) == (reason, code)
+
+
+def test_it_does_not_outlive_us(tmp_path: Path) -> None:
+    """Or it would go on beside the one that the next `dropout run` starts."""
+    told = tmp_path / "pid"
+    lasting = f"import os, signal; open({str(told)!r}, 'w').write(str(os.getpid())); signal.pause()"
+    us = "import sys; from dropout_api.task import CommandTask; from dropout_trainer.local.stages import run_command; "
+    us += "run_command(CommandTask.model_validate_json(sys.argv[1]))"
+    process = subprocess.Popen([sys.executable, "-c", us, command(lasting).to_json()])
+    wait_until("the program", lambda: told.exists() and told.read_text() != "")
+    process.kill()
+    process.wait()
+    wait_until("its end", lambda: not Path(f"/proc/{told.read_text()}").exists())
 
 
 @pytest.mark.parametrize(("program", "end"), [

@@ -83,6 +83,17 @@ def test_a_taken_port_costs_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert "no metrics and no progress" in caplog.text
 
 
+def test_a_process_that_goes_on_within_a_later_trial_expects_what_an_uncut_one_would() -> None:
+    uncut, resumed = Telemetry(attempt=1, epochs=20), Telemetry(attempt=2, epochs=20)
+    for epoch in range(1, 11):
+        uncut.observe(replace(EPOCH, epoch=epoch))
+    uncut.advance(10)
+    uncut.observe(replace(EPOCH, epoch=1))
+    resumed.advance(10)
+    resumed.take_up(uncut.seconds, replace(EPOCH, epoch=1))
+    assert resumed.progress().eta_seconds == uncut.progress().eta_seconds == 18
+
+
 def test_epochs_that_a_trial_left_out_took_no_time() -> None:
     telemetry = Telemetry(attempt=1, epochs=20)
     telemetry.observe(replace(EPOCH, epoch=1))  # two seconds; this trial ends early

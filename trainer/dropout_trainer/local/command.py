@@ -102,10 +102,10 @@ def _run_job(home: Home, judged: Judged, asked: Asked, documents: Sequence[Docum
         mounts = Mounts.of(spec.pod_template, asked.volumes, config_maps(documents), home.volumes(str(key)))
         if left_out := ignored(spec):
             log.info("%s: only a cluster uses %s", name, ", ".join(left_out))
-        with given_environment(spec.pod_template, mounts):
-            job = Job(home, key, Wanted(namespace, name, spec, translated(spec, mounts)), asked.again)
-            was_finished = job.record.verdict is not None
-            verdict = job.to_verdict()
+        environment = given_environment(spec.pod_template, mounts)
+        job = Job(home, key, Wanted(namespace, name, spec, translated(spec, mounts), environment), asked.again)
+        was_finished = job.record.verdict is not None
+        verdict = job.to_verdict()
     if was_finished:
         print(f"{name} is finished; --again trains it anew")
     _tell(home, job, name, verdict)

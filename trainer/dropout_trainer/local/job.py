@@ -5,8 +5,8 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from dropout_trainer.local.runs import CLUSTER, Runs
 from dropout_trainer.train.ending import Preempted, Terminated
 
 PASSED = "Passed"
-ANY_CHECKPOINT = "*.manifest.json"
 log = logging.getLogger(__name__)
 
 
@@ -38,6 +37,8 @@ class Wanted:
     """As the manifest has it: what the verdict is bound to."""
     here: JobSpec
     """The same with paths of this machine: what the training reads."""
+    environment: AbstractContextManager[None] = field(default_factory=nullcontext)
+    """Of the training alone: what it says of modules must not reach the verifier."""
 
 
 class Job:
@@ -62,7 +63,8 @@ class Job:
         run = self._runs.ensure(self.ref, spec, source)
         with self._closing(run):
             if source is None and not self.record.trained:
-                self._train(run, weights)
+                with self._wanted.environment:
+                    self._train(run, weights)
             verdict = self._verify(run, source)
             passed = verdict.verdict == PASSED
             told = f"registered {verdict.model_uri}" if passed else verdict.message
@@ -107,8 +109,7 @@ class Job:
         spec, attempt = self._wanted.here, self.record.attempt + 1
         self._note(attempt=attempt)
         self._runs.mark(run, Phase.RUNNING)
-        wanted, uid = spec.checkpoint, self.record.uid
-        folder = f"{wanted.uri.rstrip('/')}/{uid}" if wanted and wanted.uri else str(self._home.checkpoints(uid))
+        wanted, folder = spec.checkpoint, self._checkpoints()
         told: dict[str, Any] = {"job": self.ref, "attempt": attempt, "run": run, "checkpoints": folder}
         alone = {"nodes": 1, "processes_per_node": 1}
         wire = spec.model_copy(update={"checkpoint": wanted or Checkpoint(uri=folder), **alone}).to_wire()
@@ -120,6 +121,21 @@ class Job:
             log.info("%s", report.message)
         self._note(trained=True)
 
+    def _checkpoints(self) -> str:
+        """The job's folder, as a path or a URI."""
+        wanted, uid = self._wanted.here.checkpoint, self.record.uid
+        return f"{wanted.uri.rstrip('/')}/{uid}" if wanted and wanted.uri else str(self._home.checkpoints(uid))
+
+    def _saved(self) -> bool:
+        """Whether there is something to go on from; where a store does not answer, nothing is said of it."""
+        from dropout_trainer.train.checkpoints.folder import opened
+        from dropout_trainer.train.checkpoints.read import manifests
+
+        try:
+            return bool(manifests(opened(self._checkpoints())))
+        except (StageFailure, OSError, ImportError):
+            return False
+
     def _note(self, **changes: object) -> None:
         self.record = self.record.but(**changes)
         self._home.write(self._key, self.record)
@@ -130,8 +146,7 @@ class Job:
             yield
         except Terminated as end:
             self._runs.mark(run, Phase.PENDING)
-            saved = next(self._home.checkpoints(self.record.uid).glob(ANY_CHECKPOINT), None)
-            raise Preempted(end.where, end.number) if saved else end from None
+            raise Preempted(end.where, end.number) if self._saved() else end from None
         except StageFailure as failure:
             self._runs.mark(run, Phase.FAILED, f"{failure.reason}: {failure.message}")
             raise

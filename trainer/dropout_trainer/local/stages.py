@@ -19,6 +19,7 @@ from dropout_api.report import StageError, TrainReport, VerifyReport, parse
 from dropout_api.task import CommandTask, TrainTask, VerifyTask
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.ending import Preempted, Terminated
+from dropout_trainer.train.launch import dies_with
 
 TRAINER = (sys.executable, "-m", "dropout_trainer", "train")
 VERIFIER = (sys.executable, "-P", "-m", "dropout_trainer", "verify")
@@ -118,6 +119,7 @@ def _run(command: Sequence[str], task: Wire, folder: Path, environment: Mapping[
         process = subprocess.Popen(
             command, env=told, cwd=folder if words else None, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             start_new_session=words is not None,  # Ctrl-C would give its words a traceback
+            preexec_fn=dies_with(os.getpid()),  # or it would go on beside the next one, when this process is killed
         )
         stack.enter_context(_ended_with_us(process))
         return process.wait(), answer.read_text(encoding="utf-8")

@@ -76,7 +76,8 @@ class Mounts:
 def config_maps(documents: Sequence[Document]) -> dict[str, Mapping[str, str]]:
     """Files by name of the ConfigMaps that stand in the manifest beside its jobs, by the ConfigMap's name."""
     bodies = [document.body for document in documents if document.body.get("kind") == "ConfigMap"]
-    return {body["metadata"]["name"]: body.get("data") or {} for body in bodies if isinstance(body.get("metadata"), dict)}
+    named = [(body["metadata"].get("name"), body.get("data") or {}) for body in bodies if isinstance(body.get("metadata"), dict)]
+    return {name: data for name, data in named if isinstance(name, str) and isinstance(data, dict)}
 
 
 def translated(spec: JobSpec, mounts: Mounts) -> JobSpec:

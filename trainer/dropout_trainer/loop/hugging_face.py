@@ -12,7 +12,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from dropout_api.names import ExitCode
 from dropout_trainer.data import Data, Split
+from dropout_trainer.errors import StageFailure
 from dropout_trainer.loop.job import METRIC, Job
 
 RESUMED = "from-the-job"
@@ -66,6 +68,12 @@ class DropoutCallback(TrainerCallback):  # type: ignore[misc]  # its package has
         save_file(weights, self._checkpoint.folder / SAFE_WEIGHTS_NAME, {"format": "pt"})
         return str(self._checkpoint.folder)
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._job.keeper is not None and args.save_strategy != "epoch":
+            given = getattr(args.save_strategy, "value", args.save_strategy)
+            message = f"TrainingArguments(save_strategy={given!r}): the job's checkpoints are of whole epochs; use 'epoch'"
+            raise StageFailure("UserCode", message, ExitCode.USER_CODE)
+
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any) -> None:
         self._metrics |= {NAMES[name]: float(value) for name, value in logs.items() if name in NAMES}
 
@@ -78,6 +86,8 @@ class DropoutCallback(TrainerCallback):  # type: ignore[misc]  # its package has
                 self._metrics[own] = float(value)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not float(state.epoch or 0).is_integer():
+            return
         self._tell(state)
         self._checkpoint.folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         self._job.save(self._job.epoch)

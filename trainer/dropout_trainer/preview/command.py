@@ -70,6 +70,9 @@ def _training(job: Judged) -> TrainingJobSpec:
     spec = as_job_spec(job.body["spec"])
     if spec.source is not None:
         raise StageFailure("SpecInvalid", f"{job.name}: a job with spec.from trains nothing, so it has no plan", ExitCode.SPEC_INVALID)
+    if spec.command is not None:
+        message = f"{job.name}: the model of a job with spec.command is built by its program alone; the run of a training holds its plan"
+        raise StageFailure("SpecInvalid", message, ExitCode.SPEC_INVALID)
     return TrainingJobSpec.model_validate(spec.to_wire())
 
 

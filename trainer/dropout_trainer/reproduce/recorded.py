@@ -19,6 +19,8 @@ from dropout_trainer.verify.patience import error_code, persist
 from dropout_trainer.verify.target import PATIENCE_SECONDS
 
 SPEC_PATH = "spec.json"
+COMMAND = "command"
+"""Parameter of a run that spec.command has trained."""
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND", "PERMISSION_DENIED")
 FINISHED = ("FINISHED", "FAILED", "KILLED")
 NO_CURVE = (Metric.EPOCH_SECONDS.value, "test_", "cv_", "system/")
@@ -43,6 +45,9 @@ def read(client: Any, run_id: str) -> Recorded:
     run = _asked(run_id, lambda: client.get_run(run_id))
     if run.info.status not in FINISHED:
         raise StageFailure("RunNotEnded", f"run {run_id} is {run.info.status}; wait until it has ended", ExitCode.UNDECIDED)
+    if COMMAND in run.data.params:
+        message = f"run {run_id} was trained by a program of its own, {run.data.params[COMMAND][:200]}: only that can train it again"
+        raise StageFailure("SpecNotRecorded", message, ExitCode.UNDECIDED)
     spec = _artifact(client, run_id, SPEC_PATH, TrainingJobSpec)
     if spec is None:
         message = f"run {run_id} has no {SPEC_PATH}: it trained nothing, or under a version that did not record how"

@@ -134,7 +134,7 @@ class _Gang:
             own = {Env.TERMINATION_LOG.value: str(self.report(rank))} | _slice_of(rank, layout.processes, os.environ)
             environment = {**os.environ, **layout.environment(rank), **own}
             # a process group each, or Ctrl-C at a terminal would reach them twice
-            process = subprocess.Popen(argv, env=environment, process_group=0, preexec_fn=_dies_with(os.getpid()))
+            process = subprocess.Popen(argv, env=environment, process_group=0, preexec_fn=dies_with(os.getpid()))
             self.processes.append(process)
         for rank, process in enumerate(self.processes):
             threading.Thread(target=self._wait, args=(rank, process), name=f"rank-{rank}", daemon=True).start()
@@ -207,7 +207,7 @@ def _noted(note: Callable[[signal.Signals], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _dies_with(parent: int) -> Callable[[], None] | None:
+def dies_with(parent: int) -> Callable[[], None] | None:
     """What a new process does first, so that the kernel ends it when its parent dies; None where there is no such thing."""
     if sys.platform != "linux":
         return None

@@ -112,6 +112,7 @@ class Telemetry:
     def take_up(self, seconds: float, last: EpochResult | None) -> None:
         """Goes on where another process was: after so many seconds, `last` being the latest epoch of the training in progress."""
         self._seconds = seconds - (last.seconds if last else 0.0)
+        self._skipped = 0  # epochs of trials before are in `seconds`, as if none had ended early
         if last:
             self._serve(last)
 
