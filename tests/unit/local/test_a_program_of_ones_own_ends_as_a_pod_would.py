@@ -84,9 +84,10 @@ def test_it_does_not_outlive_us(tmp_path: Path) -> None:
 ])
 def test_what_stops_us_stops_it(program: str, end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOLD", str(os.getpid()))
+    before = signal.getsignal(signal.SIGINT)
     with stoppable(), pytest.raises(Terminated) as stopped:
         run_command(command(program))
     assert type(stopped.value) is end
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
