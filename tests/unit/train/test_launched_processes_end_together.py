@@ -75,6 +75,13 @@ def test_to_have_lost_a_peer_explains_nothing_when_another_can(tmp_path: Path) -
     assert run("sys.exit(76) if rank == '0' else signal.pause()") == ExitCode.PEER_LOST
 
 
+def test_to_have_saved_counts_for_more_than_to_have_been_stopped(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ready")
+    saves_when_told = f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); open('{tmp_path}/ready', 'w').close(); signal.pause()"
+    stopped = f"open('{tmp_path}/ready').close(); os.kill(os.getpid(), signal.SIGTERM)"
+    assert run(f"exec({stopped!r} if rank == '0' else {saves_when_told!r})") == ExitCode.PREEMPTED
+
+
 def test_a_preemption_from_outside_leaves_the_others_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dropout_trainer.train.launch.GRACE_SECONDS", 0)
     os.mkfifo(tmp_path / "ready")

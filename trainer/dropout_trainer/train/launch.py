@@ -181,10 +181,13 @@ class _Gang:
                 group.tell(number)
 
     def verdict(self) -> Ended:
-        """The one whose end is the node's."""
+        """The one whose end is the node's. One that has saved knows more than one that a signal has ended by itself, as between two
+        trials or after the last step."""
         bad = [ended for ended in self.ended if ended.code]
-        blamed = next((ended for ended in bad if ended.to_blame), None)
-        return blamed or next(iter(bad), Ended(rank=0, code=0))
+        blamed = [ended for ended in bad if ended.to_blame]
+        first = next(iter(blamed or bad), Ended(rank=0, code=0))
+        saved = next((ended for ended in blamed if ended.code == ExitCode.PREEMPTED), first)
+        return saved if first.code - 128 in FORWARDED else first
 
     def report(self, rank: int) -> Path:
         return self.folder / f"{rank}.json"
