@@ -17,13 +17,15 @@ FULL: dict[str, Any] = {
     "dropout": {"rate": 0.5, "layers": [{"match": "*", "rate": 0.1}]}, "training": {"epochs": 3}, "seed": 1, "determinism": "Strict",
     "image": "a:1", "imagePullPolicy": "Always", "imagePullSecrets": ["a"], "resourcesPerNode": {"limits": {"cpu": "1"}},
     "tracking": {"experiment": "a"}, "export": {"model": "a"}, "gate": [{"metric": "loss", "max": 1}], "startDeadlineSeconds": 60,
-    "activeDeadlineSeconds": 60, "checkpoint": {"volumeClaim": "a"}, "restart": {"maxRestarts": 1},
+    "activeDeadlineSeconds": 60, "checkpoint": {"volumeClaim": "a"}, "restart": {"maxRestarts": 1}, "nodes": 2,
+    "processesPerNode": 2,
 }
 OTHER: dict[str, Any] = {
     "model": {"factory": "cnn"}, "data": {"factory": "sklearn", "args": {"name": "wine"}}, "dropout": {"rate": 0.4},
     "training": {"epochs": 4}, "seed": 2, "determinism": "Off", "image": "a:2", "imagePullPolicy": "Never", "imagePullSecrets": [],
     "resourcesPerNode": {"limits": {"cpu": "2"}}, "tracking": {"experiment": "b"}, "export": {"model": "b"}, "gate": [],
     "startDeadlineSeconds": 61, "activeDeadlineSeconds": 61, "checkpoint": {"volumeClaim": "b"}, "restart": {"maxRestarts": 2},
+    "nodes": 3, "processesPerNode": 1,
 }
 TEMPLATE: dict[str, Any] = {
     "labels": {"a": "1"}, "annotations": {"a": "1"}, "nodeSelector": {"a": "1"}, "tolerations": [{"key": "a"}],
@@ -48,7 +50,7 @@ def refusal(plane: ControlPlane, namespace: str, name: str, spec: dict[str, Any]
 def test_the_tables_name_every_field() -> None:
     fields = {wire_name(name) for name in JobSpec.model_fields if name not in MUTABLE}
 
-    assert set(FULL) == set(OTHER) == fields - {"from"}
+    assert set(FULL) == set(OTHER) == fields - {"from", "command"}
     assert set(TEMPLATE) == set(map(to_camel, PodTemplate.model_fields))
 
 
@@ -67,7 +69,7 @@ def test_a_field_cannot_be_removed_and_set_anew(field: str, plane: ControlPlane,
     assert f"spec.{field} is immutable" in refusal(plane, namespace, "job", without)
 
 
-@pytest.mark.parametrize("field", ["image", "imagePullPolicy", "activeDeadlineSeconds", "checkpoint"])
+@pytest.mark.parametrize("field", ["image", "imagePullPolicy", "activeDeadlineSeconds", "checkpoint", "processesPerNode"])
 def test_an_optional_field_cannot_be_added_later(field: str, plane: ControlPlane, namespace: str) -> None:
     create(plane, namespace, "job")
     spec = plane.request("GET", f"{collection(namespace)}/job")["spec"]
@@ -82,6 +84,14 @@ def test_the_candidate_does_not_change_or_give_way_to_a_training(other: Any, pla
     instead = {"from": other} if other else {"model": FULL["model"], "data": FULL["data"]}
 
     assert "spec.from is immutable" in refusal(plane, namespace, "job", instead)
+
+
+@pytest.mark.parametrize("other", [["python", "b.py"], None], ids=["another", "none"])
+def test_a_program_does_not_change_or_give_way_to_a_model(other: Any, plane: ControlPlane, namespace: str) -> None:
+    create(plane, namespace, "job", model=None, data=None, command=["python", "a.py"])
+    instead = {"command": other} if other else {"model": FULL["model"], "data": FULL["data"]}
+
+    assert "spec.command is immutable" in refusal(plane, namespace, "job", instead)
 
 
 def test_a_training_does_not_give_way_to_a_candidate(plane: ControlPlane, namespace: str) -> None:

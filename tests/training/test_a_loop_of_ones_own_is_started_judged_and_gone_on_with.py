@@ -124,6 +124,30 @@ def test_sigterm_saves_and_is_a_preemption(client: MlflowClient, tmp_path: Path)
     assert '"reason":"Preempted"' in report.read_text()
 
 
+TWO = """
+import os, signal, torch
+from dropout_trainer.loop import start
+job = start()
+torch.distributed.init_process_group("gloo")
+model = torch.nn.Linear(2, 2)
+for epoch in range(job.resume(model) + 1, job.epochs + 1):
+    job.log(epoch)
+    if epoch == 2 and job.rank == 1:  # which saves nothing itself
+        os.kill(os.getpid(), signal.SIGTERM)
+    job.save(epoch)
+    torch.distributed.barrier()
+"""
+
+
+def test_sigterm_to_one_of_two_processes_saves_and_ends_both(client: MlflowClient, tmp_path: Path) -> None:
+    wanted = {"processesPerNode": 2, "training": {"epochs": 5}, "checkpoint": {"volumeClaim": "c", "everyEpochs": 5}}
+    task = own_loops.task([sys.executable, "-c", TWO], new_run(client), 1, tmp_path / "checkpoints", **wanted)
+    code, report, log = own_loops.stage(task, tmp_path)
+    assert (code, report["reason"]) == (ExitCode.PREEMPTED, "Preempted"), log
+    assert "after epoch 2 of 5; its checkpoint is saved" in report["message"]
+    assert len(list((tmp_path / "checkpoints").glob("*.manifest.json"))) == 1
+
+
 STARTED = "from dropout_trainer.loop import start; job = start(); "
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.distributed import DistBackendError
 
-from dropout_api.names import Env, ExitCode
+from dropout_api.names import Env, ExitCode, Torchrun
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.loop.ending import report_endings
 from dropout_trainer.train.ending import Preempted, Terminated
@@ -50,3 +51,17 @@ def test_each_kind(
     assert (left, report["reason"]) == (code, reason)
     assert words in report["message"]
     assert ("Traceback" in capsys.readouterr().err) == (not isinstance(error, StageFailure | Terminated))
+
+
+@pytest.mark.parametrize(("size", "code", "reason"), [("2", ExitCode.PEER_LOST, "PeerLost"), ("1", ExitCode.USER_CODE, "UserCode")])
+@pytest.mark.parametrize("error", [
+    RuntimeError("[/gloo/transport/tcp/pair.cc:547] Connection closed by peer [10.0.0.2]:4711"), DistBackendError("remote process exited"),
+])
+def test_a_lost_peer_is_no_failure_of_the_users_code(
+    ended: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: RuntimeError, size: str, code: int, reason: str,
+) -> None:
+    for name in Torchrun:
+        monkeypatch.setenv(name, size if "SIZE" in name else "0")
+    left, report = ended(error)
+    assert (left, report["reason"]) == (code, reason)
+    assert ("Traceback" in capsys.readouterr().err) == (size == "1")

@@ -19,6 +19,9 @@ LAUNCHER = "import sys; from dropout_trainer.train.launch import *; sys.exit(lau
 PAUSE = "import os, signal, sys\nrank = os.environ['RANK']\n"
 """Before a program of a rank: signal.pause() then waits for as long as it takes."""
 
+TELL = "os.write(1, b'%d\\n' % os.getpid())"
+"""In one piece, where print takes two when Python does not buffer."""
+
 
 @pytest.fixture(autouse=True)
 def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -72,6 +75,36 @@ def test_to_have_lost_a_peer_explains_nothing_when_another_can(tmp_path: Path) -
     assert run("sys.exit(76) if rank == '0' else signal.pause()") == ExitCode.PEER_LOST
 
 
+def test_to_have_saved_counts_for_more_than_to_have_been_stopped(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ready")
+    saves_when_told = f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); open('{tmp_path}/ready', 'w').close(); signal.pause()"
+    stopped = f"open('{tmp_path}/ready').close(); os.kill(os.getpid(), signal.SIGTERM)"
+    assert run(f"exec({stopped!r} if rank == '0' else {saves_when_told!r})") == ExitCode.PREEMPTED
+
+
+def test_a_preemption_from_outside_leaves_the_others_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dropout_trainer.train.launch.GRACE_SECONDS", 0)
+    os.mkfifo(tmp_path / "ready")
+    first = f"""
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+pipe = open('{tmp_path}/ready', 'w')
+os.kill(os.getppid(), signal.SIGTERM)
+signal.pause()
+"""
+    last = f"""
+import subprocess
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+pipe = open('{tmp_path}/ready')
+signal.sigwait([signal.SIGTERM])
+pipe.read()  # until the other has ended
+subprocess.run([sys.executable, '-c', 'import email.message'])
+open('{tmp_path}/saved', 'w').close()
+sys.exit(75)
+"""
+    assert run(f"exec({first!r} if rank == '0' else {last!r})") == ExitCode.PREEMPTED
+    assert (tmp_path / "saved").exists()
+
+
 def test_the_report_is_that_of_the_one_that_failed(report: Path) -> None:
     program = f"open(os.environ['{Env.TERMINATION_LOG}'], 'w').write(rank)\nif rank == '1': sys.exit(70)\nsignal.pause()"
     assert run(program) == 70
@@ -99,15 +132,56 @@ def started(program: str) -> "tuple[subprocess.Popen[str], list[int]]":
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_goes_on_to_all(number: signal.Signals) -> None:
-    program = f"signal.signal({int(number)}, lambda *_: sys.exit(75))\nprint(os.getpid(), flush=True)\nsignal.pause()"
+    program = f"signal.signal({int(number)}, lambda *_: sys.exit(75))\n{TELL}\nsignal.pause()"
     process, _ = started(program)
     with process:
         process.send_signal(number)
         assert process.wait() == ExitCode.PREEMPTED
 
 
+def test_what_a_shell_leaves_behind_hears_sigterm_and_is_waited_for(report: Path) -> None:
+    saves = f"open(os.environ['{Env.TERMINATION_LOG}'], 'w').write('saved'); sys.exit(75)"
+    trains = f"{PAUSE}signal.signal(15, lambda *_: exec({saves!r})); {TELL}; signal.pause()"
+    script = '"$0" -c "$1"; true'
+    process, _ = started(f"os.execv('/bin/sh', ['sh', '-c', {script!r}, sys.executable, {trains!r}])")
+    with process:
+        process.terminate()
+        assert process.wait() == ExitCode.PREEMPTED
+    assert report.read_text() == "saved"
+
+
+def test_a_programs_own_children_are_not_told_before_it_has_saved() -> None:
+    """A worker that dies is an error to the loader, and the program would end with that instead."""
+    program = f"""
+import subprocess
+worker = subprocess.Popen(['sleep', '600'])
+def save(*_):
+    code = 75 if worker.poll() is None else 70
+    worker.kill()
+    worker.wait()
+    sys.exit(code)
+signal.signal(signal.SIGTERM, save)
+{TELL}
+signal.pause()
+"""
+    process, _ = started(program)
+    with process:
+        process.terminate()
+        assert process.wait() == ExitCode.PREEMPTED
+
+
+def test_the_children_of_one_that_crashed_are_not_left(tmp_path: Path) -> None:
+    crashes = f"""
+import pathlib, subprocess
+pathlib.Path('{tmp_path}/worker').write_text(str(subprocess.Popen(['sleep', '600']).pid))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert run(f"exec({crashes!r}) if rank == '0' else signal.pause()") == 137
+    assert not Path("/proc", (tmp_path / "worker").read_text()).exists()
+
+
 def test_when_the_launcher_dies_nothing_is_left() -> None:
-    process, ranks = started("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(os.getpid(), flush=True)\nsignal.pause()")
+    process, ranks = started(f"signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{TELL}\nsignal.pause()")
     with process:
         process.kill()
         assert process.stdout is not None

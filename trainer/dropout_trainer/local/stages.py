@@ -19,7 +19,7 @@ from dropout_api.report import StageError, TrainReport, VerifyReport, parse
 from dropout_api.task import CommandTask, TrainTask, VerifyTask
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.ending import Preempted, Terminated
-from dropout_trainer.train.launch import dies_with
+from dropout_trainer.train.groups import dies_with
 
 TRAINER = (sys.executable, "-m", "dropout_trainer", "train")
 VERIFIER = (sys.executable, "-P", "-m", "dropout_trainer", "verify")

@@ -12,6 +12,7 @@ from dropout_api.names import Env, ExitCode, Stage
 from dropout_api.report import StageError
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.stage import shortened, write_report
+from dropout_trainer.train.distributed import World
 from dropout_trainer.train.ending import Preempted, Terminated
 from dropout_trainer.train.usercode import user_code
 
@@ -25,11 +26,11 @@ def report_endings(where: Callable[[], str] = lambda: "before its first epoch") 
 
 def told(error: BaseException) -> StageFailure | Terminated:
     """`error` as the way to end that it is. An exception of the user's code is told with its place and, where torch's words leave it
-    open, a remedy."""
+    open, a remedy; of several processes, one that comes of a peer's end is PeerLost."""
     if isinstance(error, StageFailure | Terminated):
         return error
     try:
-        with user_code("spec.command", "the program:main"):
+        with user_code("spec.command", "the program:main"), World.of().watching():
             raise error
     except StageFailure as failure:
         return failure
@@ -39,9 +40,9 @@ def told(error: BaseException) -> StageFailure | Terminated:
 
 def _end(where: Callable[[], str], kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> NoReturn:
     """Called by the interpreter, which takes SystemExit from here as from anywhere."""
-    if not isinstance(error, StageFailure | Terminated):
-        sys.__excepthook__(kind, error, trace)
     end = told(error)
+    if end is not error and end.exit_code != ExitCode.PEER_LOST:
+        sys.__excepthook__(kind, error, trace)
     if isinstance(end, StageFailure):
         _leave(end.reason, end.message, end.exit_code)
     stopped = f"training was stopped by {end.signal} {where()}"

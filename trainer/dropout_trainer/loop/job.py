@@ -28,6 +28,7 @@ from dropout_trainer.loop.keeping import Bookmark, Content, Keeper, load_latest,
 from dropout_trainer.loop.parts import Part
 from dropout_trainer.loop.recording import Recorder, Told
 from dropout_trainer.stage import write_report
+from dropout_trainer.train.distributed import ALONE, World
 from dropout_trainer.train.ending import Preempted, Terminated, stoppable
 from dropout_trainer.train.seeds import derive, repeated, seed_everything
 from dropout_trainer.train.state import GlobalStreams
@@ -123,13 +124,17 @@ class Job:
     def save(self, epoch: int) -> None:
         """Saves what `resume` was given after this epoch, counted from 1, when spec.checkpoint says so, and after the last.
 
-        The loop waits for a copy in memory alone. Raises Preempted, which is no Exception, once it is saved after SIGTERM.
+        The loop waits for a copy in memory alone. Where torch.distributed is initialised, each rank calls it after the same epochs: a
+        signal to one ends all at the same save. Raises Preempted, which is no Exception, once it is saved after SIGTERM; StageFailure
+        PeerLost when another process is gone.
         """
-        stopped = self.stopped()
+        _check_epoch("save", epoch)
+        world = World.joined() if self.spec.checkpoint else ALONE
+        stopped, = world.largest(self.stopped())
         if self.keeper and (self.keeper.due(epoch, 0) or stopped or epoch >= self.epochs):
             self.keeper.save(self._content(epoch))
         if stopped:
-            self._leave(stopped)
+            self._leave(stopped, world)
 
     def reached(self) -> str:
         """For people: how far training has come."""
@@ -142,10 +147,10 @@ class Job:
         which also tells names and the training targets' deviation. The model answers [N, outputs], or an object with such `logits`. Raises
         StageFailure when model, plan and data do not go together, the model cannot be exported, or MLflow does not take it.
         """
-        if stopped := self.stopped():
-            self._leave(stopped)
         if self.recorder is None:
             return
+        if stopped := self.stopped():
+            self._leave(stopped)
         try:
             with stoppable():
                 self._hand_over(self.recorder, unwrapped(model), data)
@@ -171,11 +176,13 @@ class Job:
         message = f"trained for {self.epoch} epochs by {shlex.join(self.spec.command)[:200]}"
         write_report(TrainReport(reason="Trained", message=message, epoch=self.epoch, epochs=self.epochs, metrics=metrics))
 
-    def _leave(self, number: int) -> NoReturn:
+    def _leave(self, number: int, world: World = ALONE) -> NoReturn:
         """Ends a training that a signal has asked to end. Raises Preempted, or Terminated when there is nothing to go on from."""
         if self.keeper:
             self.keeper.wait()
-        if self.keeper.saved is not None if self.keeper else self.parts:  # other ranks hand over the same parts, which rank 0 saves
+        saved, = world.largest(self.keeper is not None and self.keeper.saved is not None)
+        unasked = world.alone and self.keeper is None  # another rank by itself, whose parts rank 0 saves
+        if saved or (unasked and self.parts):
             raise Preempted(self.reached(), number)
         raise Terminated(self.reached(), number)
 
@@ -205,9 +212,13 @@ class Job:
         self._since = time.monotonic()
 
 
-def _check_metrics(epoch: int, metrics: Mapping[str, float]) -> None:
+def _check_epoch(call: str, epoch: int) -> None:
     if epoch < 1:
-        raise StageFailure("UserCode", f"job.log: epochs are counted from 1, but this is {epoch}", ExitCode.USER_CODE)
+        raise StageFailure("UserCode", f"job.{call}: epochs are counted from 1, but this is {epoch}", ExitCode.USER_CODE)
+
+
+def _check_metrics(epoch: int, metrics: Mapping[str, float]) -> None:
+    _check_epoch("log", epoch)
     if wrong := next((name for name in metrics if not METRIC.fullmatch(name)), None):
         message = f"job.log: {wrong[:80]!r} is no name for a metric; use up to 64 of a to z, 0 to 9 and _, with a letter in front"
         raise StageFailure("UserCode", message, ExitCode.USER_CODE)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -52,6 +53,17 @@ class World:
         names = (Torchrun.RANK, Torchrun.WORLD_SIZE, Torchrun.LOCAL_RANK, Torchrun.LOCAL_WORLD_SIZE)
         rank, size, local_rank, local_size = (int(environ[name]) for name in names)
         return World(rank, size, local_rank, local_size)
+
+    @staticmethod
+    def joined() -> "World":
+        """Of the processes that a program of the user's has brought together; alone where it has not. A collective where they talk by NCCL
+        alone, as a flag on the CPU then takes another way."""
+        distributed = _distributed()
+        if not distributed.is_available() or not distributed.is_initialized():
+            return ALONE
+        with peers_needed():
+            beside = _beside(distributed.group.WORLD)
+        return World(distributed.get_rank(), distributed.get_world_size(), group=beside)
 
     @property
     def alone(self) -> bool:
@@ -192,6 +204,15 @@ def _distributed() -> Any:
     import torch.distributed
 
     return torch.distributed
+
+
+@lru_cache(maxsize=1)
+def _beside(group: Any) -> Any:
+    """A group that talks from CPUs where the default `group` does not; None stands for that one. Made once: each takes threads."""
+    from torch.distributed.distributed_c10d import get_backend_config
+
+    cpu = "cpu:" in get_backend_config(group)
+    return None if cpu else _distributed().new_group(backend="gloo", timeout=_delta(COLLECTIVE_SECONDS))
 
 
 def _delta(seconds: float) -> timedelta:

@@ -4,13 +4,10 @@ torchrun itself restarts workers and elects a rendezvous; here both are the oper
 is left that no torch is needed: this process is small, and as a container's first one it answers SIGTERM from its first moment.
 """
 
-import ctypes
 import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,12 +22,11 @@ from dropout_api.report import StageError
 from dropout_api.spec import JobSpec
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.stage import hand_in
+from dropout_trainer.train.groups import Group, adopting
 
 GRACE_SECONDS = 15.0
 """Between SIGTERM and SIGKILL for those whose peer has ended badly: less than the half minute that Kubernetes gives a pod."""
 FORWARDED = (signal.SIGTERM, signal.SIGINT)
-PR_SET_PDEATHSIG = 1
-"""https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html"""
 NVIDIA_DEVICES, CUDA_DEVICES, MIG = "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "MIG-"
 log = logging.getLogger(__name__)
 
@@ -94,13 +90,13 @@ def launch(argv: Sequence[str], layout: Layout) -> int:
     """Runs `argv` once for each process of this node; returns 0, or the exit code of the one that ended badly first.
 
     SIGTERM and SIGINT go on to all. When one ends badly the others get SIGTERM and, after GRACE_SECONDS, SIGKILL; when this process dies,
-    SIGKILL at once. That one has lost its peer counts only when no other reason is found. Each writes its report into a file of its own,
-    and that of the one whose code is returned becomes the pod's; of several that end well, local rank 0's. Raises StageFailure when
-    `argv` cannot be started.
+    SIGKILL at once. One has ended when nothing is left of its process group. That one has lost its peer counts only when no other reason
+    is found. Each writes its report into a file of its own, and that of the one whose code is returned becomes the pod's; of several that
+    end well, local rank 0's. Raises StageFailure when `argv` cannot be started.
     """
     with TemporaryDirectory(prefix="ranks-") as folder:
         gang = _Gang(Path(folder))
-        with _noted(gang.events.put):
+        with _noted(gang.events.put), adopting():
             try:
                 gang.start(argv, layout)
             except OSError as error:
@@ -123,30 +119,36 @@ class _Gang:
     """For the reports."""
     events: "SimpleQueue[Ended | signal.Signals]" = field(default_factory=SimpleQueue)
     """Its put() may be called from a signal's handler."""
-    processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     sent: set[int] = field(default_factory=set)
     """Signals that we sent because one had ended badly."""
+    asked: bool = False
+    """Whether a signal has come from outside."""
 
     def start(self, argv: Sequence[str], layout: Layout) -> None:
         layout = layout if layout.port else Layout(layout.processes, layout.nodes, layout.node, layout.address, _free_port())
         for rank in range(layout.processes):
             own = {Env.TERMINATION_LOG.value: str(self.report(rank))} | _slice_of(rank, layout.processes, os.environ)
             environment = {**os.environ, **layout.environment(rank), **own}
-            # a process group each, or Ctrl-C at a terminal would reach them twice
-            process = subprocess.Popen(argv, env=environment, process_group=0, preexec_fn=dies_with(os.getpid()))
-            self.processes.append(process)
-        for rank, process in enumerate(self.processes):
-            threading.Thread(target=self._wait, args=(rank, process), name=f"rank-{rank}", daemon=True).start()
+            self.groups.append(Group.start(argv, environment))
+        for rank, group in enumerate(self.groups):
+            threading.Thread(target=self._wait, args=(rank, group), name=f"rank-{rank}", daemon=True).start()
 
-    def _wait(self, rank: int, process: "subprocess.Popen[bytes]") -> None:
-        code = process.wait()
+    def _wait(self, rank: int, group: Group) -> None:
+        code = group.leader.wait()
+        if code:  # one that did not hear it, or the workers of one that crashed
+            group.tell(signal.SIGTERM)
+        by_order = self.asked and code == -signal.SIGTERM
+        group.outlived(None if by_order else GRACE_SECONDS)
+        if by_order:  # a shell knows less than the program that it has left behind
+            code = next((other for other in group.codes if other), code)
         self.events.put(Ended(rank, code if code >= 0 else 128 - code, killed=code < 0))
 
     def see_through(self) -> None:
         """Until all have ended."""
         deadline: float | None = None
-        while len(self.ended) < len(self.processes):
+        while len(self.ended) < len(self.groups):
             try:
                 event = self.events.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
             except Empty:
@@ -154,13 +156,16 @@ class _Gang:
                 deadline = None
                 continue
             if isinstance(event, signal.Signals):
+                self.asked = True
                 self._tell(event)
                 continue
             self.ended.append(self._attributed(event))
             if event.code and deadline is None and signal.SIGKILL not in self.sent:
-                deadline = time.monotonic() + GRACE_SECONDS
-                if event.code != ExitCode.PREEMPTED:  # all have agreed to it, and one is still saving
+                agreed = event.code == ExitCode.PREEMPTED  # by all, and one is still saving
+                if not agreed:
                     self.end_with(signal.SIGTERM)
+                if not (agreed and self.asked):  # else the pod's own grace ends it
+                    deadline = time.monotonic() + GRACE_SECONDS
 
     def _attributed(self, event: Ended) -> Ended:
         return Ended(event.rank, event.code, event.killed, ours=event.code - 128 in self.sent)
@@ -170,19 +175,19 @@ class _Gang:
         self._tell(number)
 
     def _tell(self, number: signal.Signals) -> None:
-        """SIGKILL takes a rank's own children along."""
-        for process in self.processes:
-            if process.poll() is None:
-                if number == signal.SIGKILL:
-                    os.killpg(process.pid, number)
-                else:
-                    process.send_signal(number)
+        ended = {one.rank for one in self.ended}
+        for rank, group in enumerate(self.groups):
+            if rank not in ended:
+                group.tell(number)
 
     def verdict(self) -> Ended:
-        """The one whose end is the node's."""
+        """The one whose end is the node's. One that has saved knows more than one that a signal has ended by itself, as between two
+        trials or after the last step."""
         bad = [ended for ended in self.ended if ended.code]
-        blamed = next((ended for ended in bad if ended.to_blame), None)
-        return blamed or next(iter(bad), Ended(rank=0, code=0))
+        blamed = [ended for ended in bad if ended.to_blame]
+        first = next(iter(blamed or bad), Ended(rank=0, code=0))
+        saved = next((ended for ended in blamed if ended.code == ExitCode.PREEMPTED), first)
+        return saved if first.code - 128 in FORWARDED else first
 
     def report(self, rank: int) -> Path:
         return self.folder / f"{rank}.json"
@@ -205,20 +210,6 @@ def _noted(note: Callable[[signal.Signals], None]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def dies_with(parent: int) -> Callable[[], None] | None:
-    """What a new process does first, so that the kernel ends it when its parent dies; None where there is no such thing."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)  # loaded before the fork, after which hardly anything is safe
-
-    def ask() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(128 + signal.SIGKILL)
-
-    return ask
 
 
 def _slice_of(local_rank: int, processes: int, environ: Mapping[str, str]) -> dict[str, str]:
