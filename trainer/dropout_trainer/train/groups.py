@@ -51,12 +51,13 @@ class Group:
     def outlived(self, seconds: float | None) -> None:
         """Waits until nothing is left of a group whose leader has ended; what is left after `seconds` is ended by SIGKILL."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        while self._is_left():
+        while self.is_left():
             if deadline is not None and time.monotonic() > deadline:
                 self.tell(signal.SIGKILL)
             time.sleep(POLL_SECONDS)
 
-    def _is_left(self) -> bool:
+    def is_left(self) -> bool:
+        """Whether anything of it lives, once its leader has ended."""
         with suppress(ChildProcessError):  # none is ours
             while (found := os.waitpid(-self.leader.pid, os.WNOHANG))[0]:
                 self.codes.append(os.waitstatus_to_exitcode(found[1]))

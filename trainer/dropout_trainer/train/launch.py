@@ -137,7 +137,7 @@ class _Gang:
 
     def _wait(self, rank: int, group: Group) -> None:
         code = group.leader.wait()
-        if code:  # one that did not hear it, or the workers of one that crashed
+        if code and group.is_left():  # one that did not hear it, or the workers of one that crashed
             group.tell(signal.SIGTERM)
         by_order = self.asked and code == -signal.SIGTERM
         group.outlived(None if by_order else GRACE_SECONDS)
