@@ -111,6 +111,17 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
+def decided() -> Iterator[None]:
+    """Within the block SIGTERM is nothing: how the training ends is known, as that a peer is lost, and those who see to that end of the
+    others send one."""
+    previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
 def noting() -> Iterator[Callable[[], int]]:
     """Within the block none of STOPPING ends anything by itself: what is given answers the one that has come, 0 before.
 
@@ -123,13 +134,10 @@ def noting() -> Iterator[Callable[[], int]]:
         _only_once()
 
     previous = _handle(note)
-    try:
-        yield lambda: came[0] if came else 0
-    finally:
-        if not came:
-            _restore(previous)
+    yield lambda: came[0] if came else 0  # not restored where this raises: the end is decided, and a signal that comes of it is no other
     if came:
         raise Terminated(number=came[0])
+    _restore(previous)
 
 
 def _end(reason: str, message: str, code: int) -> int:

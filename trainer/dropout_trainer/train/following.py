@@ -15,7 +15,7 @@ from dropout_trainer.train.checkpoints.read import Resumption
 from dropout_trainer.train.checkpoints.saver import Content, Saver, Witness
 from dropout_trainer.train.checkpoints.schema import Journal
 from dropout_trainer.train.distributed import World
-from dropout_trainer.train.ending import Preempted, Terminated, noting
+from dropout_trainer.train.ending import Preempted, Terminated, decided, noting
 from dropout_trainer.train.loop import EpochResult, Training, fit
 from dropout_trainer.train.state import Captured, State
 from dropout_trainer.train.stopping import Snapshot
@@ -147,6 +147,10 @@ def finishing(saver: Saver | Witness | None) -> Iterator[None]:
         if saver.saved is None:
             raise
         raise Preempted(end.where, end.number) from None
-    finally:
-        if saver is not None:
-            saver.wait()
+    except BaseException:
+        with decided():
+            if saver is not None:
+                saver.wait()
+        raise
+    if saver is not None:
+        saver.wait()

@@ -25,7 +25,7 @@ from dropout_trainer.train.checkpoints.read import Resumption, latest
 from dropout_trainer.train.checkpoints.saver import Saver, Witness
 from dropout_trainer.train.checkpoints.schema import identity
 from dropout_trainer.train.distributed import ALONE, World, join
-from dropout_trainer.train.ending import Terminated
+from dropout_trainer.train.ending import Terminated, decided
 from dropout_trainer.train.evaluating import answers_of
 from dropout_trainer.train.export import eval_copy
 from dropout_trainer.train.facts import WEIGHTS_RUN, Facts, candidate_config, plan_table, run_params
@@ -63,7 +63,8 @@ def main() -> TrainReport | None:
         at = telemetry.progress()
         raise type(end)(f"after epoch {at.epoch} of {at.epochs}", end.number) from None
     except Exception:
-        tracking.drain(FAREWELL_SECONDS if tracking.healthy else 0)
+        with decided():
+            tracking.drain(FAREWELL_SECONDS if tracking.healthy else 0)
         raise
     finally:
         telemetry.stop()
