@@ -136,7 +136,7 @@ def _main() -> int:
     if rank in asked.signals:
         Step.update = _signalling(Step.update, *asked.signals[rank])  # type: ignore[method-assign]
     run.METRICS_PORT = 0
-    run.Tracking = lambda _: Kept(Path(asked.out))  # type: ignore[assignment,misc]
+    run.tracking_of = lambda _: Kept(Path(asked.out))  # type: ignore[assignment,return-value]
     run.rehearse_export = lambda *_: None  # seconds that are not what is claimed
     run._test = lambda *_: {}
     run.write_all = _weights  # type: ignore[assignment]
