@@ -6,9 +6,8 @@ import pytest
 from mlflow import MlflowClient
 
 from dropout_api.task import TrainTask
-from dropout_trainer.train.checkpoints.folder import LocalFolder, folder_at
+from dropout_trainer.train.checkpoints.folder import LocalFolder, folder_at, local_folder
 from dropout_trainer.train.tracking import tracking_of
-from dropout_trainer.train.tracking.place import local_folder
 
 
 @pytest.fixture

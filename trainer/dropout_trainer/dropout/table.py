@@ -1,14 +1,17 @@
-"""A dropout plan as a table, for `dropout plan`."""
+"""A dropout plan as people see it: a table for `dropout plan`, lines for a training's log."""
 
+import logging
 from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from dropout_api.candidate import PlanRow
+from dropout_api.dropout import DropoutSpec
 from dropout_trainer.dropout.schedules import described
 
 COLUMNS = ("layer", "kind", "type", "action", "rate", "schedule", "implementation", "why")
+log = logging.getLogger(__name__)
 
 
 def render(plan: Sequence[PlanRow]) -> Table:
@@ -21,6 +24,16 @@ def render(plan: Sequence[PlanRow]) -> Table:
                  row.implementation.value, row.why)
         table.add_row(*map(_plain, texts), style="yellow" if row.warnings else "")
     return table
+
+
+def log_plan(plan: Sequence[PlanRow], asked: DropoutSpec) -> None:
+    """A line for each place and each warning, to the log."""
+    for row in plan:
+        log.info("dropout  %s  %s  %s %g  by %s", row.place, row.kind.value, row.action.value, row.rate, row.why)
+    for warning in told_once(plan):
+        log.warning("dropout  %s", warning)
+    if asked.rate and not plan:
+        log.warning("spec.dropout.rate is set, but the model has no dropout layer")
 
 
 def told_once(plan: Sequence[PlanRow]) -> list[str]:

@@ -41,10 +41,9 @@ def train(task: TrainTask, connect: Callable[[], Any]) -> TrainReport:
     from dropout_trainer.train.run import train as stage
     from dropout_trainer.train.telemetry import Telemetry, Watcher
     from dropout_trainer.train.tracking import tracking_of
-    from dropout_trainer.train.trials import trials
+    from dropout_trainer.train.trials import all_epochs
 
     tracking = tracking_of(task, connect)
-    epochs = task.spec.training.epochs * (1 + len(trials(task.spec.training.cross_validation, task.spec.seed)))
     watcher: Watcher | None = None
     with contextlib.ExitStack() as shown:
         if sys.stderr.isatty():
@@ -52,7 +51,7 @@ def train(task: TrainTask, connect: Callable[[], Any]) -> TrainReport:
 
             watcher = bars = Bars(Console(stderr=True))
             shown.enter_context(bars.shown())
-        telemetry = Telemetry(task.attempt, epochs, lambda: tracking.healthy, watcher)
+        telemetry = Telemetry(task.attempt, all_epochs(task.spec.training), lambda: tracking.healthy, watcher)
         try:
             report = stage(task, tracking, telemetry)
             assert report is not None  # one process is rank 0

@@ -17,18 +17,14 @@ from dropout_trainer import data as data_
 from dropout_trainer.data import DTYPES, Data, Split
 from dropout_trainer.dropout.plan import AppliedPlan
 from dropout_trainer.errors import StageFailure
-from dropout_trainer.gate.gate import attest
-from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.metrics.measure import measure, names_for
-from dropout_trainer.train.candidate import write_candidate
+from dropout_trainer.train.candidate import attested, write_candidate
 from dropout_trainer.train.environment import versions
 from dropout_trainer.train.evaluating import answers_of, device_of
 from dropout_trainer.train.export import eval_copy
 from dropout_trainer.train.modes import drawing
 from dropout_trainer.train.objective import make_task
 
-ATTEST_ROWS = 16
-"""Rows of the test set on which the checks of the live model are made."""
 ROWS = 4
 """Rows on which it is seen what the model answers."""
 WRAPPERS = {"DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
@@ -78,7 +74,7 @@ class Trained:
             seed=spec.seed, seeds=dict(seeds), plan=list(plan.rows), task=self.task, input_shape=list(self.data.input_shape),
             input_dtype="int64" if DTYPES[test.inputs.dtype] == "int64" else "float32", vocabulary=list(self.data.vocabulary),
             versions=versions(), data_sha256=data_.digest(self.data), model_factory=shlex.join(spec.command),
-            attested=attest(copy, Inputs(Call((test.inputs[:ATTEST_ROWS],)))),
+            attested=attested(copy, test.inputs),
         )
         return write_candidate(folder, copy, test, config, spec.export)
 
@@ -92,10 +88,10 @@ def held_out(given: Data | Split | tuple[Tensor, Tensor]) -> Data:
         whole = given if isinstance(given, Data) else _alone(given if isinstance(given, Split) else Split(*given))
     except TypeError:
         wanted = "job.export takes the test set as (inputs, targets), a Split or a Data"
-        raise _failure("DataInvalid", wanted, ExitCode.DATA_INVALID) from None
+        raise StageFailure("DataInvalid", wanted, ExitCode.DATA_INVALID) from None
     if problems := data_.problems(whole):
         told = problems if isinstance(given, Data) else [text for text in problems if text.startswith("test.")] or problems
-        raise _failure("DataInvalid", f"job.export: {'; '.join(told)}", ExitCode.DATA_INVALID)
+        raise StageFailure("DataInvalid", f"job.export: {'; '.join(told)}", ExitCode.DATA_INVALID)
     train, val, test = (Split(**{name: tensor.cpu() for name, tensor in split.tensors().items()}) for split in whole.splits.values())
     return replace(whole, train=train, val=val, test=test)
 
@@ -128,7 +124,7 @@ def answering(model: nn.Module, test: Split) -> tuple[nn.Module, int]:
         return model, answer.shape[1]
     found = f"{list(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
     message = f"job.export: the model answers {found} to {len(inputs)} inputs; it must answer logits or values [{len(inputs)}, outputs]"
-    raise _failure("UserCode", message, ExitCode.USER_CODE)
+    raise StageFailure("UserCode", message, ExitCode.USER_CODE)
 
 
 def task_for(data: Data, outputs: int, loss: Loss) -> Task:
@@ -140,7 +136,7 @@ def task_for(data: Data, outputs: int, loss: Loss) -> Task:
     fits = task.outputs <= outputs if data.kind is TaskKind.CLASSIFICATION and not data.class_names else task.outputs == outputs
     if not fits:
         message = f"job.export: the model answers {outputs} columns, but the targets need {task.outputs}"
-        raise _failure("UserCode", message, ExitCode.USER_CODE)
+        raise StageFailure("UserCode", message, ExitCode.USER_CODE)
     return task.model_copy(update={"outputs": outputs})
 
 
@@ -153,8 +149,4 @@ def check_plan(plan: AppliedPlan, model: nn.Module) -> None:
     try:
         AppliedPlan(plan.rows, model, plan.t).check()
     except StageFailure as failure:
-        raise _failure("UserCode", NOT_ITS_MODEL.format(failure.message), ExitCode.USER_CODE) from None
-
-
-def _failure(reason: str, message: str, code: ExitCode) -> StageFailure:
-    return StageFailure(reason, message, code)
+        raise StageFailure("UserCode", NOT_ITS_MODEL.format(failure.message), ExitCode.USER_CODE) from None

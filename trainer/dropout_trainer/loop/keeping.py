@@ -1,7 +1,6 @@
 """Checkpoints of a loop of the user's own, in the folder and the form of the trainer's: safetensors and JSON, named by digests."""
 
 import hashlib
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -21,9 +20,8 @@ from dropout_trainer.train.checkpoints.read import (
     HEADER_BYTES,
     SAID,
     STATE_BYTES,
-    manifest_of,
-    manifests,
-    require_same,
+    newest,
+    own_manifest,
     tensors_in,
     verified,
 )
@@ -35,7 +33,6 @@ from dropout_trainer.train.state import GlobalStreams, Saved
 NO_DATA = hashlib.sha256().hexdigest()
 """Digest of the data in a checkpoint's identity: the program brings them, so here nothing is known of them."""
 REQUIRED = {schema.Part.STATE, schema.Part.MOVING}
-log = logging.getLogger(__name__)
 
 
 class Bookmark(Saved):
@@ -100,22 +97,11 @@ def load_latest(folder: Folder, mine: Identity, parts: Sequence[Part]) -> Found 
 
     Raises StageFailure when the folder cannot be read: that must not make a training start over.
     """
-    numbers = manifests(folder)
-    for number in reversed(numbers):
-        try:
-            return _load(folder, number, mine, parts)
-        except Refused as why:
-            log.warning("checkpoint %d is refused: %s", number, why)
-    if numbers:
-        log.warning("none of %d checkpoints can be used; training starts from its first epoch", len(numbers))
-    return None
+    return newest(folder, lambda number: _load(folder, number, mine, parts))
 
 
 def _load(folder: Folder, number: int, mine: Identity, parts: Sequence[Part]) -> Found:
-    manifest = manifest_of(folder, number)
-    require_same(manifest.identity, mine)
-    if missing := REQUIRED - manifest.files.keys():
-        raise Refused(f"its manifest names no {', '.join(sorted(missing))}")
+    manifest = own_manifest(folder, number, mine, REQUIRED)
     file = manifest.files[schema.Part.STATE]
     try:
         bookmark = Bookmark.model_validate_json(verified(folder, file, STATE_BYTES))

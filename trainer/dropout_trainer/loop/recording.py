@@ -1,6 +1,5 @@
 """What a loop of the user's own tells of itself: the log, the job's MLflow run, /metrics and /progress."""
 
-import logging
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,17 +14,14 @@ from dropout_api.metrics import MetricName
 from dropout_api.names import METRICS_PORT, Metric, Tag
 from dropout_api.report import ProgressSample
 from dropout_api.task import CommandTask
+from dropout_trainer.dropout.table import log_plan
 from dropout_trainer.train.environment import environment, versions
 from dropout_trainer.train.facts import job_params, plan_params, plan_table
 from dropout_trainer.train.following import FAREWELL_SECONDS
 from dropout_trainer.train.loop import EpochResult
 from dropout_trainer.train.points import Points
 from dropout_trainer.train.telemetry import Telemetry
-from dropout_trainer.train.tracking import tracking_of
-
-OUTAGE_SECONDS = 300.0
-"""How long MLflow may be away at the end before what it has not taken is given up."""
-log = logging.getLogger(__name__)
+from dropout_trainer.train.tracking import hand_over, tracking_of
 
 
 @dataclass(frozen=True)
@@ -80,10 +76,7 @@ class Recorder:
         self.tracking.text("spec.json", task.spec.to_json())
 
     def plan(self, rows: Sequence[PlanRow], model: nn.Module) -> None:
-        for row in rows:
-            log.info("dropout  %s  %s  %s %g  by %s", row.place, row.kind.value, row.action.value, row.rate, row.why)
-        if self._task.spec.dropout.rate and not rows:
-            log.warning("spec.dropout.rate is set, but the model has no dropout layer")
+        log_plan(rows, self._task.spec.dropout)
         size = sum(parameter.numel() for parameter in model.parameters())
         self.tracking.params({"model.class": type(model).__qualname__, "model.parameters": size, **plan_params(rows)})
         self.tracking.table("dropout_plan.json", *plan_table(rows))
@@ -120,9 +113,7 @@ class Recorder:
     def hand_over(self, files: Sequence[Path]) -> None:
         """Uploads the candidate and sees the rest of the record through. Raises StageFailure when MLflow does not take the candidate."""
         self._send()
-        self.tracking.upload(files, OUTAGE_SECONDS)
-        if missing := self.tracking.drain(OUTAGE_SECONDS):
-            log.warning("%d writes to MLflow are lost: its run shows less than was trained", missing)
+        hand_over(self.tracking, files)
 
     def end(self) -> None:
         """May be called after `hand_over` as instead of it."""

@@ -24,7 +24,10 @@ from dropout_api.candidate import (
     files_for,
 )
 from dropout_api.spec import ExportSpec, Format
+from dropout_api.verdict import CheckResult
 from dropout_trainer.data import Split
+from dropout_trainer.gate.gate import attest
+from dropout_trainer.gate.inputs import Call, Inputs
 from dropout_trainer.train.export import EXAMPLE_ROWS, eval_copy, export_program
 from dropout_trainer.train.mc_export import export_mc
 from dropout_trainer.train.modes import drawing
@@ -32,6 +35,8 @@ from dropout_trainer.train.onnx_export import export_onnx
 
 HELDOUT_ROWS = 2048
 """Rows of the test set that a candidate carries at most, the first ones."""
+ATTEST_ROWS = 16
+"""Rows of the test set on which the checks of the live model are made."""
 HELDOUT_BATCH = 64
 """Batch size of the recorded outputs: in another size a row's last bits may differ. Recorded in the file's metadata."""
 
@@ -40,6 +45,11 @@ HELDOUT_BATCH = 64
 def answers(model: nn.Module, inputs: Tensor) -> Tensor:
     """The eager model's outputs [N, outputs], computed in batches of HELDOUT_BATCH rows."""
     return torch.cat([model(batch) for batch in torch.split(inputs, HELDOUT_BATCH)])
+
+
+def attested(model: nn.Module, inputs: Tensor) -> list[CheckResult]:
+    """What the gate's checks of the live model, made by `eval_copy`, find on the first rows of `inputs`."""
+    return attest(model, Inputs(Call((inputs[:ATTEST_ROWS],))))
 
 
 def write_candidate(folder: Path, model: nn.Module, test: Split, config: CandidateConfig, export: ExportSpec) -> list[Path]:

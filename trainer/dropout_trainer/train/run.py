@@ -13,13 +13,11 @@ from dropout_api.report import MAX_METRICS, TrainReport
 from dropout_api.spec import TrainingJobSpec
 from dropout_api.task import TrainTask
 from dropout_trainer.data import Data
-from dropout_trainer.dropout.table import told_once
-from dropout_trainer.gate.gate import attest
-from dropout_trainer.gate.inputs import Call, Inputs
+from dropout_trainer.dropout.table import log_plan
 from dropout_trainer.metrics.measure import measure, names_for
 from dropout_trainer.metrics.tables import Table, by_class, by_segment
 from dropout_trainer.stage import read_task
-from dropout_trainer.train.candidate import rehearse, write_candidate
+from dropout_trainer.train.candidate import attested, rehearse, write_candidate
 from dropout_trainer.train.checkpoints.folder import Refused, folder_at
 from dropout_trainer.train.checkpoints.read import Resumption, latest
 from dropout_trainer.train.checkpoints.saver import Saver, Witness
@@ -34,15 +32,11 @@ from dropout_trainer.train.loop import Training
 from dropout_trainer.train.muted import Muted
 from dropout_trainer.train.preparing import Ground, facts_of, prepare, training_on
 from dropout_trainer.train.telemetry import Telemetry
-from dropout_trainer.train.tracking import Tracking, tracking_of
-from dropout_trainer.train.trials import data_of, summary, trials
+from dropout_trainer.train.tracking import Tracking, hand_over, tracking_of
+from dropout_trainer.train.trials import all_epochs, data_of, summary, trials
 from dropout_trainer.train.usercode import user_code
 from dropout_trainer.train.weights import read_weights
 
-OUTAGE_SECONDS = 300.0
-"""How long MLflow may be away at the end of a training before what it has not taken is given up."""
-ATTEST_ROWS = 16
-"""Rows of the test set on which the checks of the live model are made."""
 log = logging.getLogger(__name__)
 
 
@@ -52,8 +46,7 @@ def main() -> TrainReport | None:
     task = read_task(TrainTask)
     world = World.of()
     tracking = tracking_of(task) if world.leads else Muted()
-    epochs = task.spec.training.epochs * (1 + len(trials(task.spec.training.cross_validation, task.spec.seed)))
-    telemetry = Telemetry(task.attempt, epochs, lambda: tracking.healthy)
+    telemetry = Telemetry(task.attempt, all_epochs(task.spec.training), lambda: tracking.healthy)
     if world.leads:
         telemetry.start(METRICS_PORT)
     try:
@@ -116,12 +109,7 @@ def rehearse_export(training: Training, spec: TrainingJobSpec) -> None:
 
 def _record(task: TrainTask, facts: Facts, training: Training, tracking: Tracking) -> None:
     """All that is known before the first epoch, to the log and to MLflow."""
-    for row in facts.plan:
-        log.info("dropout  %s  %s  %s %g  by %s", row.place, row.kind.value, row.action.value, row.rate, row.why)
-    for warning in told_once(facts.plan):
-        log.warning("dropout  %s", warning)
-    if task.spec.dropout.rate and not facts.plan:
-        log.warning("spec.dropout.rate is set, but the model has no dropout layer")
+    log_plan(facts.plan, task.spec.dropout)
     tracking.start()
     tracking.tag(Tag.ATTEMPT, str(task.attempt))
     tracking.params(run_params(facts, training.model) | ({WEIGHTS_RUN: task.weights.id} if task.weights else {}))
@@ -189,13 +177,11 @@ def _tell(tracking: Tracking, name: str, table: Table) -> None:
 def _hand_over(model: nn.Module, facts: Facts, tracking: Tracking) -> None:
     """Exports and uploads the candidate, and sees the rest of the record through to MLflow."""
     with TemporaryDirectory(prefix="candidate-") as folder, user_code("spec.model.factory: exporting raised", facts.spec.model.factory):
-        tracking.upload(write_all(Path(folder), model, facts), OUTAGE_SECONDS)
-    if missing := tracking.drain(OUTAGE_SECONDS):
-        log.warning("%d writes to MLflow are lost: its run shows less than was trained", missing)
+        hand_over(tracking, write_all(Path(folder), model, facts))
 
 
 def write_all(folder: Path, model: nn.Module, facts: Facts) -> list[Path]:
     """The candidate's files in `folder`, in the order in which to upload them. Raises StageFailure when the model cannot be exported."""
     copy = eval_copy(model)
-    found = attest(copy, Inputs(Call((facts.data.test.inputs[:ATTEST_ROWS],))))
-    return write_candidate(folder, copy, facts.data.test, candidate_config(facts, found), facts.spec.export)
+    config = candidate_config(facts, attested(copy, facts.data.test.inputs))
+    return write_candidate(folder, copy, facts.data.test, config, facts.spec.export)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from dropout_api.names import ExitCode
-from dropout_api.training import CrossValidation
+from dropout_api.training import CrossValidation, TrainingSpec
 from dropout_trainer.data import MIN_ROWS, Data, Split
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.train.seeds import derive, repeated
@@ -40,6 +40,11 @@ def trials(spec: CrossValidation | None, seed: int) -> list[Trial]:
     folds = range(spec.folds) if spec.folds else [None]
     pairs = [(repeated(seed, repeat), fold) for repeat in range(spec.repeats) for fold in folds]
     return [Trial(number, *pair) for number, pair in enumerate(pairs, 1)]
+
+
+def all_epochs(spec: TrainingSpec) -> int:
+    """Of the trials and of the training whose model is kept, at most."""
+    return spec.epochs * (1 + len(trials(spec.cross_validation, 0)))
 
 
 def data_of(trial: Trial, data: Data, folds: int) -> Data:

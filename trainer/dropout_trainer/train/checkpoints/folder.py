@@ -55,7 +55,14 @@ def folder_at(uri: str) -> Folder:
 
 def opened(uri: str) -> Folder:
     """As `folder_at`, but nothing is tried: for a process that only reads beside one that writes."""
-    return RemoteFolder(uri) if "://" in uri and not uri.startswith("file://") else LocalFolder(Path(uri.removeprefix("file://")))
+    path = local_folder(uri)
+    return RemoteFolder(uri) if path is None else LocalFolder(path)
+
+
+def local_folder(uri: str) -> Path | None:
+    """None for a URI that fsspec must open."""
+    path = uri.removeprefix("file://")
+    return None if "://" in path else Path(path)
 
 
 def _remedy(error: Exception) -> str:

@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -33,6 +34,7 @@ HEADER_BYTES, COPIES = 1 << 24, 4
 SAID = 300
 """Characters of what is wrong with a file."""
 REQUIRED = {Part.STATE, Part.MODEL, Part.MOVING}
+R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 
@@ -59,10 +61,15 @@ def latest(folder: Folder, mine: Identity, training_after: Callable[[int], Train
 
     Raises StageFailure when the folder cannot be read: that must not make a training start over.
     """
+    return newest(folder, lambda number: _read(folder, number, mine, training_after))
+
+
+def newest(folder: Folder, read: Callable[[int], R]) -> R | None:
+    """What `read` makes of the newest checkpoint that it does not refuse; None when there is none, which is told when there are any."""
     numbers = manifests(folder)
     for number in reversed(numbers):
         try:
-            return _read(folder, number, mine, training_after)
+            return read(number)
         except Refused as why:
             log.warning("checkpoint %d is refused: %s", number, why)
     if numbers:
@@ -98,18 +105,19 @@ def foreign(folder: Folder, mine: Identity) -> set[str]:
     return theirs
 
 
-def require_same(found: Identity, mine: Identity) -> None:
-    """Raises Refused where a checkpoint is not this training's."""
+def own_manifest(folder: Folder, number: int, mine: Identity, required: Collection[Part]) -> Manifest:
+    """Raises Refused where a checkpoint is not this training's, or lacks a required file."""
+    manifest = manifest_of(folder, number)
     for field, own in mine:
-        if (other := getattr(found, field)) != own:
+        if (other := getattr(manifest.identity, field)) != own:
             raise Refused(f"it is of another {field} ({other[:12]}, not {own[:12]})")
+    if missing := set(required) - manifest.files.keys():
+        raise Refused(f"its manifest names no {', '.join(sorted(missing))}")
+    return manifest
 
 
 def _read(folder: Folder, number: int, mine: Identity, training_after: Callable[[int], Training]) -> Resumption:
-    manifest = manifest_of(folder, number)
-    require_same(manifest.identity, mine)
-    if missing := REQUIRED - manifest.files.keys():
-        raise Refused(f"its manifest names no {', '.join(sorted(missing))}")
+    manifest = own_manifest(folder, number, mine, REQUIRED)
     record = _record(folder, manifest.files[Part.STATE])
     training = training_after(len(record.journal.ended))
     parts = _tensors(folder, manifest, training)

@@ -12,8 +12,8 @@ was, and MLflow keeps equal points (key, time, step, value) once. The run's stat
 
 from dropout_trainer.train.tracking.machine import Machine, own_machine
 from dropout_trainer.train.tracking.pipeline import Policy
-from dropout_trainer.train.tracking.place import tracking_of
+from dropout_trainer.train.tracking.place import hand_over, tracking_of
 from dropout_trainer.train.tracking.recorder import Tracking, mlflow_client
 from dropout_trainer.train.tracking.writes import as_recorded
 
-__all__ = ["Machine", "Policy", "Tracking", "as_recorded", "mlflow_client", "own_machine", "tracking_of"]
+__all__ = ["Machine", "Policy", "Tracking", "as_recorded", "hand_over", "mlflow_client", "own_machine", "tracking_of"]

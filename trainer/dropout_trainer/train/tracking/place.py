@@ -1,15 +1,20 @@
-"""Where a task's record waits for MLflow."""
+"""A task's record: where it waits for MLflow, and how it ends."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import gettempdir
 
 from dropout_api.task import Attempt
+from dropout_trainer.train.checkpoints.folder import local_folder
 from dropout_trainer.train.tracking.machine import own_machine
 from dropout_trainer.train.tracking.recorder import Tracking, mlflow_client
 from dropout_trainer.train.tracking.writes import Client
 
 FOLDER = "tracking"
+OUTAGE_SECONDS = 300.0
+"""How long MLflow may be away at the end of a training before what it has not taken is given up."""
+log = logging.getLogger(__name__)
 
 
 def tracking_of(task: Attempt, connect: Callable[[], Client] = mlflow_client) -> Tracking:
@@ -19,7 +24,8 @@ def tracking_of(task: Attempt, connect: Callable[[], Client] = mlflow_client) ->
     return Tracking(task.run.id, connect, spool=(beside or Path(gettempdir())) / FOLDER, lasting=beside is not None, machine=own_machine())
 
 
-def local_folder(uri: str) -> Path | None:
-    """None for a URI that fsspec must open."""
-    path = uri.removeprefix("file://")
-    return None if "://" in path else Path(path)
+def hand_over(tracking: Tracking, files: Sequence[Path]) -> None:
+    """Uploads the candidate and sees the rest of the record through. Raises StageFailure when MLflow does not take the candidate."""
+    tracking.upload(files, OUTAGE_SECONDS)
+    if missing := tracking.drain(OUTAGE_SECONDS):
+        log.warning("%d writes to MLflow are lost: its run shows less than was trained", missing)
