@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 import torch
 import yaml
@@ -46,6 +47,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     found.create_experiment("team:verified", artifact_location=f"{folder}/artifacts/verified")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)  # another test may have set another, which goes before the environment
+        mlflow.set_registry_uri(uri)
         yield found
 
 

@@ -58,16 +58,10 @@ class Outcome:
     """Of each attempt: 0, or the signal that ended it as a negative number."""
 
 
-SUPPORT = str(Path(__file__).parents[1])
-"""Where this package lies; pytest finds it by itself, a new process does not."""
-
-
 def outcome(asked: Asked) -> Outcome:
     """Raises AssertionError when two attempts have told another value of one point."""
     Path(asked.out).mkdir()
-    command = [sys.executable, "-m", __name__, json.dumps(asdict(asked))]
-    paths = os.pathsep.join(filter(None, [SUPPORT, os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", __name__, json.dumps(asdict(asked))], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     curve, repeated = dict[tuple[str, int], float](), 0
     for line in (Path(asked.out) / "points").read_text().splitlines():

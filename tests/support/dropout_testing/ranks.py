@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dropout_api.names import Env, Torchrun
-from dropout_testing.attempts import RUN, SUPPORT, Record
+from dropout_testing.attempts import RUN, Record
 from dropout_trainer.data import Data, Split
 from dropout_trainer.train import run
 from dropout_trainer.train.ending import run_stage
@@ -65,7 +65,6 @@ def outcome(asked: Asked) -> Outcome:
             "run": {"id": RUN, "experimentId": "1"}, "checkpoints": asked.checkpoints}
     environ = {name: value for name, value in os.environ.items() if name not in list(Torchrun)} | {
         Env.TASK: json.dumps(task), Env.TERMINATION_LOG: str(out / "report"), ASKED: json.dumps(asdict(asked)),
-        "PYTHONPATH": os.pathsep.join(filter(None, [SUPPORT, os.environ.get("PYTHONPATH")])),
     }
     processes = asked.spec.get("processesPerNode", 1)
     command = [sys.executable, "-m", __name__] if processes == 1 else [sys.executable, "-c", LAUNCHER, __name__, str(processes)]
