@@ -95,6 +95,14 @@ def stop(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+class StartedAmidCtrlC(subprocess.Popen):  # type: ignore[type-arg]
+    """It arrives when the process runs and nobody knows of it yet."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        stop()
+
+
 def stop_at(step: int) -> Callable[[Step], None]:
     update, steps = Step.update, iter(range(1, 1000))
 
@@ -155,6 +163,7 @@ def test_interrupted_at_any_moment_it_goes_on(laptop: Laptop, monkeypatch: pytes
         (run, "prepare", stop, ExitCode.PREEMPTED, "before its first epoch"),
         (run, "write_all", stop, ExitCode.PREEMPTED, f"after epoch {EPOCHS} of {EPOCHS}"),
         (stages, "VERIFIER", STOPPING_VERIFIER, ExitCode.PREEMPTED, "before its verdict"),
+        (subprocess, "Popen", StartedAmidCtrlC, ExitCode.PREEMPTED, "before its verdict"),
     ]
     for owner, name, stopping, code, where in moments:
         with monkeypatch.context() as patched:

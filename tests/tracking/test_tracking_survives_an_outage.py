@@ -187,13 +187,20 @@ def test_what_a_training_leaves_that_does_not_wait_is_sent_by_the_next(store: An
 
 def test_steps_trained_again_after_a_checkpoint_are_recorded_once(store: Any, run_id: str, spool: Path | None) -> None:
     """The first process records seven epochs, of which a spool holds the last two back; the second goes on from the fourth's checkpoint."""
-    away = Event()
-    first = Tracking(run_id, lambda: Unreliable(store, lambda _: "refused" if away.is_set() else "ok"), AT_ONCE, spool=spool)
+    away, refused = Event(), Event()
+
+    def verdict(_: str) -> str:
+        if away.is_set():
+            refused.set()
+        return "refused" if away.is_set() else "ok"
+
+    first = Tracking(run_id, lambda: Unreliable(store, verdict), AT_ONCE, spool=spool)
     first.start()
     for epoch in range(1, 8):
         if epoch == 6 and spool:
             away.set()
         first.metrics({"val_loss": 1.0}, epoch)
+    assert not spool or refused.wait(LONG)  # no earlier request is on its way
     first.drain(0 if spool else LONG)
     second = Tracking(run_id, lambda: store, AT_ONCE, spool=spool)
     second.take_up([])
@@ -244,9 +251,15 @@ def test_a_checkpoint_carries_what_the_next_process_would_not_find(
     store: Any, run_id: str, tmp_path: Path, lasting: bool, disk: int, carried: int,
 ) -> None:
     """That process begins in a folder of its own unless the spool lasts. MLflow has taken more than it has confirmed."""
-    verdicts = chain(["ok", "answer lost"], cycle(["refused"]))
-    policy, client = replace(AT_ONCE, disk=disk), Unreliable(store, lambda _: next(verdicts))
-    first = Tracking(run_id, lambda: client, policy, spool=tmp_path / "first", lasting=lasting)
+    verdicts, refused = chain(["ok", "answer lost"], cycle(["refused"])), Event()
+
+    def verdict(_: str) -> str:
+        if (said := next(verdicts)) == "refused":
+            refused.set()
+        return said
+
+    policy = replace(AT_ONCE, disk=disk)
+    first = Tracking(run_id, lambda: Unreliable(store, verdict), policy, spool=tmp_path / "first", lasting=lasting)
     first.metrics({"val_loss": 0.0}, 0)
     first.start()
     assert first._pipeline.settle(LONG)
@@ -256,6 +269,7 @@ def test_a_checkpoint_carries_what_the_next_process_would_not_find(
     first.metrics({"val_loss": 0.5}, 31)  # which the training that goes on from there makes anew
     points = unsent()
     assert [point.step for point in points] == list(range(31 - carried, 31))
+    assert refused.wait(LONG)  # what MLflow has taken without an answer is in it: that process has died, and sends nothing now
     first.drain(0)
     second = Tracking(run_id, lambda: store, policy, spool=tmp_path / ("first" if lasting else "second"), lasting=lasting)
     second.take_up(points)

@@ -18,7 +18,7 @@ from dropout_api.names import Env, ExitCode
 from dropout_api.report import StageError, TrainReport, VerifyReport, parse
 from dropout_api.task import CommandTask, TrainTask, VerifyTask
 from dropout_trainer.errors import StageFailure
-from dropout_trainer.train.ending import Preempted, Terminated
+from dropout_trainer.train.ending import Preempted, Terminated, noting
 from dropout_trainer.train.groups import dies_with
 
 TRAINER = (sys.executable, "-m", "dropout_trainer", "train")
@@ -115,12 +115,13 @@ def _run(command: Sequence[str], task: Wire, folder: Path, environment: Mapping[
     told = {**environment, Env.TASK.value: task.to_json(), Env.TERMINATION_LOG.value: str(answer)}
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(words.open("wb")) if words else None
-        process = subprocess.Popen(
-            command, env=told, cwd=folder if words else None, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            start_new_session=words is not None,  # Ctrl-C would give its words a traceback
-            preexec_fn=dies_with(os.getpid()),  # or it would go on beside the next one, when this process is killed
-        )
-        stack.enter_context(_ended_with_us(process))
+        with noting():  # what arrives amid the start would leave a process that nobody knows of
+            process = subprocess.Popen(
+                command, env=told, cwd=folder if words else None, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=words is not None,  # Ctrl-C would give its words a traceback
+                preexec_fn=dies_with(os.getpid()),  # or it would go on beside the next one, when this process is killed
+            )
+            stack.enter_context(_ended_with_us(process))
         return process.wait(), answer.read_text(encoding="utf-8")
 
 

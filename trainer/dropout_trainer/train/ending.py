@@ -135,9 +135,10 @@ def noting() -> Iterator[Callable[[], int]]:
 
     previous = _handle(note)
     yield lambda: came[0] if came else 0  # not restored where this raises: the end is decided, and a signal that comes of it is no other
+    _restore(previous)  # before the look, or one that comes between the two would be lost
     if came:
+        _only_once()
         raise Terminated(number=came[0])
-    _restore(previous)
 
 
 def _end(reason: str, message: str, code: int) -> int:
