@@ -12,8 +12,9 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from dropout_api import names
-from dropout_api.dropout import COMPILABLE, INSERTED, WRAPPED
+from dropout_api.dropout import COMPILABLE, INSERTED, WRAPPED, Schedule
 from dropout_api.metrics import BY_CLASS, CLASS_FITS
+from dropout_api.model import OneOfSeveral
 from dropout_api.pod import PodTemplate
 from dropout_api.schema import Schema, structural
 from dropout_api.spec import (
@@ -31,7 +32,7 @@ from dropout_api.spec import (
     JobSpec,
 )
 from dropout_api.status import JobStatus
-from dropout_api.training import MORE_THAN_ONE, ONE_PLACE, ONE_WARM_UP, ONE_WEIGHTING, QUANTILES
+from dropout_api.training import MORE_THAN_ONE, ONE_PLACE, ONE_WARM_UP, ONE_WEIGHTING, QUANTILES, Optimizer, Scheduler
 
 MAX_NAME = 52  # leaves room for "-<attempt>" and the pod's suffix within a label's 63 characters
 COLUMNS = (
@@ -104,6 +105,9 @@ def _spec() -> Schema:
               f"action {action} needs a kind of {', '.join(kinds)}", ".action")
         for action, kinds in (("Insert", INSERTED), ("Wrap", WRAPPED))
     ]
+    properties["dropout"]["properties"]["layers"]["items"]["properties"]["schedule"]["x-kubernetes-validations"] = _nothing_unused(Schedule)
+    properties["training"]["properties"]["optimizer"]["x-kubernetes-validations"] = _nothing_unused(Optimizer)
+    properties["training"]["properties"]["scheduler"]["x-kubernetes-validations"] = _nothing_unused(Scheduler)
     properties["model"]["properties"]["weights"]["x-kubernetes-validations"] = [
         _rule("[has(self.uri), has(self.run), has(self.model)].filter(source, source).size() == 1", ONE_SOURCE),
         _rule("has(self.model) == (has(self.alias) != has(self.version)) && (has(self.model) || !has(self.alias))", ONE_VERSION),
@@ -124,6 +128,15 @@ def _spec() -> Schema:
         _rule(f"{sources}.filter(source, source).size() == 1", "set exactly one of persistentVolumeClaim, configMap, secret, emptyDir"),
     ]
     return spec
+
+
+def _nothing_unused(model: type[OneOfSeveral]) -> list[Schema]:
+    rules = []
+    for restriction in model.restrictions():
+        field, choice = f"self.{restriction.field}", f"self.{restriction.choice}"
+        unset, used = f"!has({field}) || {field} == {restriction.default}", f"has({choice}) && {choice} in {_list(restriction.kinds)}"
+        rules.append(_rule(f"{unset} || ({used})", restriction.words, f".{restriction.field}"))
+    return rules
 
 
 def _training() -> list[Schema]:

@@ -1,11 +1,11 @@
 """The dropout plan as a user writes it: which layers, which kind of dropout, at which rate, when."""
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from dropout_api.model import Wire
+from dropout_api.model import OneOfSeveral, Wire
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -47,8 +47,14 @@ COMPILABLE = (ScheduleKind.CONSTANT, ScheduleKind.EARLY, ScheduleKind.LATE)
 """Schedules that go with torch.compile, which builds a program for each rate."""
 
 
-class Schedule(Wire):
+class Schedule(OneOfSeveral):
     """How a rate moves in training, step by step; t is the share of all steps that are done, 0 to 1."""
+
+    CHOICE: ClassVar = "kind"
+    USED_BY: ClassVar = {
+        "start_rate": (ScheduleKind.LINEAR,), "fraction": (ScheduleKind.LINEAR, ScheduleKind.EARLY, ScheduleKind.LATE),
+        "gamma": (ScheduleKind.CURRICULUM,),
+    }
 
     kind: ScheduleKind = ScheduleKind.CONSTANT
     """Constant: `rate`. Linear: from `startRate` to `rate` until t is `fraction`. Early: `rate` until t is `fraction`, then off; Late: off

@@ -1,11 +1,11 @@
 """The training loop as a user writes it."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from dropout_api.metrics import MetricName, Monitor
-from dropout_api.model import Wire
+from dropout_api.model import OneOfSeveral, Wire
 
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 WeightDecay = Annotated[float, Field(ge=0, le=100)]
@@ -21,21 +21,27 @@ class ParameterGroup(Wire):
     weight_decay: WeightDecay | None = None
 
 
-class Optimizer(Wire):
+class Optimizer(OneOfSeveral):
     """The optimiser, as in torch.optim."""
+
+    CHOICE: ClassVar = "name"
+    USED_BY: ClassVar = {"momentum": ("SGD", "RMSprop")}
 
     name: Literal["AdamW", "Adam", "SGD", "RMSprop"] = "AdamW"
     learning_rate: LearningRate = 0.001
     weight_decay: WeightDecay = 0.01
     """Decoupled for AdamW, an L2 term for the others."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Used by SGD and RMSprop."""
+    """Of SGD and RMSprop."""
     groups: Annotated[list[ParameterGroup], Field(max_length=32)] = []
     """Parameters that differ. A group that matches no parameter of the model is an error."""
 
 
-class Scheduler(Wire):
+class Scheduler(OneOfSeveral):
     """How the learning rate moves, step by step, as a factor on every group's own rate."""
+
+    CHOICE: ClassVar = "name"
+    USED_BY: ClassVar = {"min_factor": ("Cosine", "Step"), "step_epochs": ("Step",), "gamma": ("Step",)}
 
     name: Literal["Constant", "Cosine", "Step", "OneCycle"] = "Constant"
     """Cosine: down to `minFactor` along half a cosine (arXiv 1608.03983, one cycle). Step: times `gamma` every `stepEpochs`. OneCycle: up
@@ -43,8 +49,11 @@ class Scheduler(Wire):
     warmup_epochs: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Epochs in which the factor first rises from 0 in a line; not with OneCycle, which has its own."""
     min_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of Cosine and Step, below which the factor does not fall."""
     step_epochs: Annotated[int, Field(ge=1, le=100_000)] = 30
+    """Of Step."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Of Step."""
 
     @model_validator(mode="after")
     def _one_warm_up(self) -> Self:

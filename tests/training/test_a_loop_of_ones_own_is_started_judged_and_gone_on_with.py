@@ -151,6 +151,38 @@ def test_sigterm_to_one_of_two_processes_saves_and_ends_both(client: MlflowClien
     assert len(list((tmp_path / "checkpoints").glob("*.manifest.json"))) == 1
 
 
+DRAWING = """
+import os, signal, sys, torch
+from dropout_trainer.loop import start
+job = start()
+torch.distributed.init_process_group("gloo")
+model = torch.nn.Linear(2, 2)
+for epoch in range(job.resume(model) + 1, job.epochs + 1):
+    os.write(1, f"drawn rank {job.rank} epoch {epoch} {torch.rand(1).item()}\\n".encode())  # at once: both write to one pipe
+    job.log(epoch)
+    job.save(epoch)
+    torch.distributed.barrier()
+    if "cut" in sys.argv and epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_two_processes_go_on_with_the_random_streams_of_each(client: MlflowClient, tmp_path: Path) -> None:
+    def drawn(folder: str, *attempts: str) -> list[str]:
+        (tmp_path / folder).mkdir()
+        run, lines = new_run(client), set[str]()
+        for number, argument in enumerate(attempts, 1):
+            argv = [sys.executable, "-c", DRAWING, argument]
+            told = own_loops.task(argv, run, number, tmp_path / folder, processesPerNode=2, training={"epochs": 4})
+            _, _, log = own_loops.stage(told, tmp_path)
+            lines |= {line for line in log.splitlines() if line.startswith("drawn")}
+        return sorted(lines)
+
+    whole = drawn("whole", "whole")
+    assert len(whole) == 8
+    assert drawn("parts", "cut", "whole") == whole
+
+
 STARTED = "from dropout_trainer.loop import start; job = start(); "
 
 

@@ -16,6 +16,10 @@ def weights(**fields: Any) -> Changes:
     return {"model": {"factory": "mlp", "weights": fields}}
 
 
+def moving(**schedule: Any) -> Changes:
+    return {"dropout": {"layers": [{"rate": 0.1, "schedule": schedule}]}}
+
+
 def mounted(place: str) -> Changes:
     return template(volumes=[{"name": "a", "emptyDir": {}}], volumeMounts=[{"name": "a", "mountPath": place}])
 
@@ -42,6 +46,14 @@ BREAKS: dict[str, list[Changes]] = {
     "model goes with exactly one of alias and version": [
         weights(model="a"), weights(model="a", alias="b", version=1), weights(uri="a", alias="b"), weights(run=RUN, version=1)],
     "warmupEpochs does not go with": [{"training": {"scheduler": {"name": "OneCycle", "warmupEpochs": 1}}}],
+    "momentum: goes with name SGD or RMSprop alone": [
+        {"training": {"optimizer": {"momentum": 0.5}}}, {"training": {"optimizer": {"name": "Adam", "momentum": 0}}}],
+    "stepEpochs: goes with name Step alone": [{"training": {"scheduler": {"name": "Cosine", "stepEpochs": 3}}}],
+    "gamma: goes with name Step alone": [{"training": {"scheduler": {"gamma": 0.5}}}],
+    "minFactor: goes with name Cosine or Step alone": [{"training": {"scheduler": {"name": "OneCycle", "minFactor": 0.1}}}],
+    "startRate: goes with kind Linear alone": [moving(startRate=0.2), moving(kind="Early", startRate=0.2)],
+    "fraction: goes with kind Linear or Early or Late alone": [moving(fraction=0.2), moving(kind="Curriculum", fraction=0.2)],
+    "gamma: goes with kind Curriculum alone": [moving(kind="Linear", gamma=3)],
     "quantiles: the loss Quantile": [{"training": {"loss": {"name": "Quantile"}}},
                                      {"training": {"loss": {"name": "MAE", "quantiles": [0.5]}}}],
     "weights: give them or classWeights": [{"training": {"loss": {"weights": [1, 2], "classWeights": "Balanced"}}}],
@@ -72,6 +84,8 @@ FINE: list[Changes] = [
     {"training": {"crossValidation": {"repeats": 2}}}, {"resourcesPerNode": {"limits": {"cpu": 1, "memory": "1Gi"}}},
     {"training": {"optimizer": {"learningRate": 1}}}, {"checkpoint": {"volumeClaim": "a"}}, {"checkpoint": {"uri": "s3://a/b"}},
     {"checkpoint": {"uri": "/checkpoints"}, **mounted("/checkpoints")}, {"checkpoint": {"volumeClaim": "a"}, **mounted("/checkpointed")},
+    {"training": {"optimizer": {"name": "AdamW", "momentum": 0.9}, "scheduler": {"name": "Cosine", "minFactor": 0.1, "gamma": 0.1}}},
+    moving(kind="Linear", startRate=0.2, fraction=0.3, gamma=10), moving(kind="Curriculum", gamma=3), moving(kind="Late", fraction=0.1),
     template(labels={"a": None}), {"model": {"factory": "a:b", "args": {"x": None, "y": [1.0]}}},
 ]
 """What every judge must take."""

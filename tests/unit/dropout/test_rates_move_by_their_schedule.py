@@ -22,9 +22,10 @@ CURVES = [
     (Schedule(kind=ScheduleKind.LATE), (0.0, 0.0, 0.4, 0.4)),
     (Schedule(kind=ScheduleKind.CURRICULUM), tuple(0.4 * (1 - math.exp(-10 * t)) for t in SHARES)),
 ]
-schedules = st.builds(
-    Schedule, kind=st.sampled_from(ScheduleKind), start_rate=st.floats(0, 0.99), fraction=st.floats(0.01, 1), gamma=st.floats(0.1, 1000),
-)
+FIELDS = {"start_rate": st.floats(0, 0.99), "fraction": st.floats(0.01, 1), "gamma": st.floats(0.1, 1000)}
+schedules = st.sampled_from(ScheduleKind).flatmap(lambda kind: st.builds(
+    Schedule, kind=st.just(kind), **{name: values for name, values in FIELDS.items() if kind in Schedule.USED_BY[name]},
+))
 
 
 @pytest.mark.parametrize(("schedule", "rates"), CURVES)

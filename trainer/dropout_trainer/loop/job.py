@@ -130,9 +130,12 @@ class Job:
         """
         _check_epoch("save", epoch)
         world = World.joined() if self.spec.checkpoint else ALONE
-        stopped, = world.largest(self.stopped())
-        if self.keeper and (self.keeper.due(epoch, 0) or stopped or epoch >= self.epochs):
-            self.keeper.save(self._content(epoch))
+        wished = self.keeper is not None and (self.keeper.due(epoch, 0) or epoch >= self.epochs)
+        due, stopped = world.largest(wished, self.stopped())
+        if due or stopped:
+            streams = world.gather(GlobalStreams.now())
+            if self.keeper:
+                self.keeper.save(self._content(epoch, streams))
         if stopped:
             self._leave(stopped, world)
 
@@ -192,23 +195,24 @@ class Job:
             raise StageFailure("UserCode", NEVER_APPLIED, ExitCode.USER_CODE)
         return AppliedPlan(tuple(make_plan(model, DropoutSpec(), fast=False)), model)
 
-    def _content(self, epoch: int) -> Content:
+    def _content(self, epoch: int, streams: Sequence[GlobalStreams]) -> Content:
         states, tensors = parts_.captured(self.parts)
         assert self.recorder is not None
         return Content(Bookmark(
-            epoch=epoch, seconds=self.recorder.seconds, parts=parts_.kinds(self.parts), states=states, streams=GlobalStreams.now(),
-            last=self.recorder.metrics,
+            epoch=epoch, seconds=self.recorder.seconds, parts=parts_.kinds(self.parts), states=states,
+            streams=streams[0], others=list(streams[1:]), last=self.recorder.metrics,
         ), tensors, self.recorder.tracking.unsent())
 
     def _take_up(self, at: Bookmark) -> None:
         self.epoch = at.epoch
         if self.plan:
             self.plan.at(min(1.0, at.epoch / self.epochs))
-        if self.recorder:
-            at.streams.globals().restore()
-            self.recorder.take_up(at.seconds, at.epoch, at.last, at.unsent)
-        else:  # rank 0's streams alone are saved: others go on with new ones, not with those of the first epoch
+        if self.rank < len(streams := [at.streams, *at.others]):
+            streams[self.rank].globals().restore()
+        else:  # of ranks that torch.distributed did not know of; new ones, and not those of the first epoch
             seed_everything(derive(repeated(self.spec.seed, at.epoch), self.rank))
+        if self.recorder:
+            self.recorder.take_up(at.seconds, at.epoch, at.last, at.unsent)
         self._since = time.monotonic()
 
 

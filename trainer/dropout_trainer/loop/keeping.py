@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated
 
 from pydantic import Field, JsonValue, ValidationError
@@ -47,6 +48,9 @@ class Bookmark(Saved):
     states: list[JsonValue]
     """Of each part, see `states.split`."""
     streams: GlobalStreams
+    """Of rank 0."""
+    others: list[GlobalStreams] = []
+    """Of the ranks above it that torch.distributed knows of, in order."""
     last: dict[str, float] = {}
     """What was last told of the loop."""
     unsent: list[Points] = []
@@ -109,7 +113,7 @@ def _load(folder: Folder, number: int, mine: Identity, parts: Sequence[Part]) ->
         raise Refused(describe(error, file.name)[:SAID]) from None
     if (own := parts_.kinds(parts)) != bookmark.parts or len(bookmark.states) != len(own):
         raise Refused(f"state: it is of {', '.join(bookmark.parts)}, but the program hands over {', '.join(own)}")
-    if problem := next(unrestorable(bookmark.streams), None):
+    if problem := next(chain.from_iterable(map(unrestorable, (bookmark.streams, *bookmark.others))), None):
         raise Refused(problem)
     tensors = tensors_in(folder, manifest.files[schema.Part.MOVING], _most(parts))
     parts_.restore(parts, bookmark.states, tensors)

@@ -57,13 +57,14 @@ def run_stage() -> int:
         with stoppable():
             if command.is_asked_for():
                 return command.run(read_task(CommandTask))
-            if (layout := _to_launch()) is not None:
-                return launch([sys.executable, "-m", "dropout_trainer", "train"], layout)
+            task = read_task(TrainTask)
             if Torchrun.RANK in os.environ:
                 _quieten(int(os.environ[Torchrun.RANK]))
+            elif task.spec.world_size > 1:
+                return launch([sys.executable, "-m", "dropout_trainer", "train"], Layout.of(task.spec))
             from dropout_trainer.train.run import main
 
-            if (report := main()) is not None:
+            if (report := main(task)) is not None:
                 write_report(report)
     except StageFailure as failure:
         return _end(failure.reason, failure.message, failure.exit_code)
@@ -76,14 +77,6 @@ def run_stage() -> int:
         return _end("Unexpected", f"{type(error).__name__}: {error}", UNEXPECTED_EXIT)
     else:
         return 0
-
-
-def _to_launch() -> Layout | None:
-    """None for a training of one process, and for a process that has been launched."""
-    if Torchrun.RANK in os.environ:
-        return None
-    spec = read_task(TrainTask).spec
-    return Layout.of(spec) if spec.world_size > 1 else None
 
 
 def _quieten(rank: int) -> None:

@@ -16,7 +16,6 @@ from dropout_trainer.data import Data
 from dropout_trainer.dropout.table import log_plan
 from dropout_trainer.metrics.measure import measure, names_for
 from dropout_trainer.metrics.tables import Table, by_class, by_segment
-from dropout_trainer.stage import read_task
 from dropout_trainer.train.candidate import attested, rehearse, write_candidate
 from dropout_trainer.train.checkpoints.folder import Refused, folder_at
 from dropout_trainer.train.checkpoints.read import Resumption, latest
@@ -40,10 +39,8 @@ from dropout_trainer.train.weights import read_weights
 log = logging.getLogger(__name__)
 
 
-def main() -> TrainReport | None:
-    """Does the task in the environment; a rank above 0 has nothing to report. Raises StageFailure, or Terminated with the epoch it had
-    reached."""
-    task = read_task(TrainTask)
+def main(task: TrainTask) -> TrainReport | None:
+    """Does the task of a pod; a rank above 0 has nothing to report. Raises StageFailure, or Terminated with the epoch it had reached."""
     world = World.of()
     tracking = tracking_of(task) if world.leads else Muted()
     telemetry = Telemetry(task.attempt, all_epochs(task.spec.training), lambda: tracking.healthy)
