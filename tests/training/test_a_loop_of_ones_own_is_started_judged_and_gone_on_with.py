@@ -152,7 +152,7 @@ def test_sigterm_to_one_of_two_processes_saves_and_ends_both(client: MlflowClien
 
 
 DRAWING = """
-import os, signal, sys, torch
+import os, signal, torch
 from dropout_trainer.loop import start
 job = start()
 torch.distributed.init_process_group("gloo")
@@ -161,26 +161,30 @@ for epoch in range(job.resume(model) + 1, job.epochs + 1):
     os.write(1, f"drawn rank {job.rank} epoch {epoch} {torch.rand(1).item()}\\n".encode())  # at once: both write to one pipe
     job.log(epoch)
     job.save(epoch)
+    if job.keeper:
+        job.keeper.wait()
     torch.distributed.barrier()
-    if "cut" in sys.argv and epoch == 2:
+    if epoch == int(os.environ["KILLED_AFTER"]):
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def test_two_processes_go_on_with_the_random_streams_of_each(client: MlflowClient, tmp_path: Path) -> None:
-    def drawn(folder: str, *attempts: str) -> list[str]:
+    def drawn(folder: str, *killed_after: int) -> list[str]:
         (tmp_path / folder).mkdir()
-        run, lines = new_run(client), set[str]()
-        for number, argument in enumerate(attempts, 1):
-            argv = [sys.executable, "-c", DRAWING, argument]
-            told = own_loops.task(argv, run, number, tmp_path / folder, processesPerNode=2, training={"epochs": 4})
-            _, _, log = own_loops.stage(told, tmp_path)
+        run, lines, logs = new_run(client), set[str](), ""
+        for attempt, epoch in enumerate(killed_after, 1):
+            argv = [sys.executable, "-c", DRAWING]
+            told = own_loops.task(argv, run, attempt, tmp_path / folder, processesPerNode=2, training={"epochs": 4})
+            _, _, log = own_loops.stage(told, tmp_path, KILLED_AFTER=str(epoch))
             lines |= {line for line in log.splitlines() if line.startswith("drawn")}
+            logs += log
+        assert ("goes on from checkpoint" in logs) == (len(killed_after) > 1)
         return sorted(lines)
 
-    whole = drawn("whole", "whole")
+    whole = drawn("whole", 0)
     assert len(whole) == 8
-    assert drawn("parts", "cut", "whole") == whole
+    assert drawn("parts", 2, 0) == whole
 
 
 STARTED = "from dropout_trainer.loop import start; job = start(); "

@@ -11,3 +11,7 @@ class StageFailure(Exception):  # noqa: N818 - it is how a stage ends, told in t
         self.reason = reason
         self.message = message
         self.exit_code = exit_code
+
+
+class ToldFailure(StageFailure):
+    """One whose line a child process has said already."""

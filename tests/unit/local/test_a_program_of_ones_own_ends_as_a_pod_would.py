@@ -12,7 +12,7 @@ from dropout_testing.processes import wait_until
 
 from dropout_api.names import ExitCode
 from dropout_api.task import CommandTask
-from dropout_trainer.errors import StageFailure
+from dropout_trainer.errors import ToldFailure
 from dropout_trainer.local.stages import run_command
 from dropout_trainer.train.ending import Preempted, Terminated, stoppable
 
@@ -60,10 +60,11 @@ def test_a_good_end() -> None:
     (command("import os; os.kill(os.getpid(), 9)"), "ProcessKilled", ExitCode.USER_CODE, "ended by SIGKILL"),
     (command("train.py", "no-such-program"), "UserCode", ExitCode.USER_CODE, "no-such-program cannot be started: No such file"),
 ])
-def test_a_bad_end(task: CommandTask, reason: str, code: ExitCode, says: str) -> None:
-    with pytest.raises(StageFailure, match=says) as failure:
+def test_a_bad_end(task: CommandTask, reason: str, code: ExitCode, says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ToldFailure, match=says) as failure:
         run_command(task)
     assert (failure.value.reason, failure.value.exit_code) == (reason, code)
+    assert capfd.readouterr().err.count(f"{reason}: ") == 1
 
 
 def test_it_does_not_outlive_us(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dropout_api.names import Env, ExitCode
 from dropout_api.problems import as_job_spec
 from dropout_api.report import VerifyReport
 from dropout_api.verdict import Outcome, Verdict
-from dropout_trainer.errors import StageFailure
+from dropout_trainer.errors import StageFailure, ToldFailure
 from dropout_trainer.local.home import Home, Key
 from dropout_trainer.local.ignored import ignored
 from dropout_trainer.local.job import PASSED, Job, Wanted
@@ -48,7 +48,8 @@ def run(asked: Asked) -> int:
         with stoppable():
             return _run(asked)
     except StageFailure as failure:
-        complain(failure)
+        if not isinstance(failure, ToldFailure):
+            complain(failure)
         return failure.exit_code
     except Preempted as end:
         print(f"interrupted {end.where}; {_next(asked)} goes on from there", file=sys.stderr)

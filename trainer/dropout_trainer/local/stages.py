@@ -17,7 +17,7 @@ from dropout_api.model import Wire
 from dropout_api.names import Env, ExitCode
 from dropout_api.report import StageError, TrainReport, VerifyReport, parse
 from dropout_api.task import CommandTask, TrainTask, VerifyTask
-from dropout_trainer.errors import StageFailure
+from dropout_trainer.errors import StageFailure, ToldFailure
 from dropout_trainer.train.ending import Preempted, Terminated, noting
 from dropout_trainer.train.groups import dies_with
 
@@ -71,10 +71,10 @@ def run_command(task: CommandTask) -> None:
     if code == ExitCode.PREEMPTED:
         raise Preempted("by itself")
     if code:
-        failure = parse(StageError, answer)
-        told = failure.message if failure else f"spec.command: {task.spec.command[0]} ended {_how(code)}"
         known = ExitCode(code) if code in set(ExitCode) and code >= ExitCode.USAGE else ExitCode.USER_CODE
-        raise StageFailure(failure.reason if failure else "UserCode", told, known)
+        if failure := parse(StageError, answer):
+            raise ToldFailure(failure.reason, failure.message, known)
+        raise StageFailure("UserCode", f"spec.command: {task.spec.command[0]} ended {_how(code)}", known)
 
 
 def verify(task: VerifyTask) -> VerifyReport:

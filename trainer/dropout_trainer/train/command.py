@@ -14,7 +14,7 @@ from dropout_api.report import StageError, parse
 from dropout_api.task import CommandTask
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.stage import hand_in
-from dropout_trainer.train.launch import Layout, launch
+from dropout_trainer.train.launch import KILLED, Layout, launch
 
 NOTHING_EXPORTED = (
     "spec.command: {} has ended well, but it exported no model; call job.export(model, (test_inputs, test_targets)) at its end, job being "
@@ -48,7 +48,8 @@ def run(task: CommandTask) -> int:
         hand_in(text)
     elif code and told and not done:
         hand_in(text)
-        log.error("%s: %s", told.reason, told.message)
+        if told.reason != KILLED:  # else launch() has said it
+            log.error("%s: %s", told.reason, told.message)
     elif code:
         message = f"spec.command: {command} ended with exit code {code}; its log says why"
         raise StageFailure("UserCode", message, ExitCode.USER_CODE)

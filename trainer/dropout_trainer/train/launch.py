@@ -28,6 +28,8 @@ GRACE_SECONDS = 15.0
 """Between SIGTERM and SIGKILL for those whose peer has ended badly: less than the half minute that Kubernetes gives a pod."""
 FORWARDED = (signal.SIGTERM, signal.SIGINT)
 NVIDIA_DEVICES, CUDA_DEVICES, MIG = "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "MIG-"
+KILLED = "ProcessKilled"
+"""Reason in the report on a process that could not write one itself."""
 log = logging.getLogger(__name__)
 
 
@@ -198,8 +200,8 @@ def _killed(told: Ended, layout: Layout) -> StageError:
     message = f"the process of rank {rank} was ended by {name}"
     if name == "SIGKILL":
         message += "; if nobody sent it, its memory ran out: raise memory in spec.resourcesPerNode.limits"
-    log.error("ProcessKilled: %s", message)
-    return StageError(stage=Stage.TRAIN.value, reason="ProcessKilled", message=message)
+    log.error("%s: %s", KILLED, message)
+    return StageError(stage=Stage.TRAIN.value, reason=KILLED, message=message)
 
 
 @contextmanager
