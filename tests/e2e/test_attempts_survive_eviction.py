@@ -15,13 +15,11 @@ EPOCHS = 60
 
 def with_checkpoints(namespace: str, **fields: Object) -> TrainingJob:
     """A job that is far enough to have saved a checkpoint, and far from its end."""
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100Mi"}}}
-    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "checkpoints", "namespace": namespace}, "spec": spec}
-    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(claim))
+    claim = cluster.volume_claim(namespace, "checkpoints")
 
     def change(job: Object) -> None:
         job["spec"]["training"]["epochs"] = EPOCHS
-        job["spec"] |= {"checkpoint": {"volumeClaim": "checkpoints"}, **fields}
+        job["spec"] |= {"checkpoint": {"volumeClaim": claim}, **fields}
 
     job = cluster.apply_sample("digits-cnn", namespace, change)
     job.reaches("Running")
@@ -29,21 +27,12 @@ def with_checkpoints(namespace: str, **fields: Object) -> TrainingJob:
     return job
 
 
-def pod_name(job: TrainingJob) -> str:
+def evict(job: TrainingJob) -> None:
     pod = job.train_pod()
     assert pod is not None
-    name: str = pod["metadata"]["name"]
-    return name
-
-
-def evict(job: TrainingJob) -> None:
-    name = pod_name(job)
+    name = pod["metadata"]["name"]
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": job.namespace}}
     cluster.kubectl("create", "--raw", f"/api/v1/namespaces/{job.namespace}/pods/{name}/eviction", "-f", "-", stdin=json.dumps(body))
-
-
-def delete(job: TrainingJob) -> None:
-    cluster.kubectl("delete", "pod", pod_name(job), "-n", job.namespace, "--wait=false")
 
 
 def kill(job: TrainingJob) -> None:
@@ -57,7 +46,7 @@ def kill(job: TrainingJob) -> None:
 
 
 @pytest.mark.parametrize(("disturb", "reason", "counts"), [
-    (evict, "EvictionByEvictionAPI", False), (delete, "PodDeleted", False), (kill, "Killed", True),
+    (evict, "EvictionByEvictionAPI", False), (TrainingJob.delete_pod, "PodDeleted", False), (kill, "Killed", True),
 ])
 def test_a_training_that_is_cut_off_goes_on_and_becomes_a_version(
     disturb: Callable[[TrainingJob], None], reason: str, counts: bool, namespace: str, mlflow: ClusterMlflow,

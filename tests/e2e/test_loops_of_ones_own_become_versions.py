@@ -1,6 +1,6 @@
 """Programs that train as they like, in plain PyTorch, with Lightning, with Hugging Face's Trainer, end as the built-in models do: with the
-plan applied, every epoch in the run, judged and registered. A program that fails says so in the job's words."""
-
+plan applied, every epoch in the run, judged and registered, though their pod is deleted on the way. A program that fails says so in the
+job's words."""
 
 import pytest
 import yaml
@@ -17,12 +17,19 @@ def start(name: str, namespace: str, **spec: object) -> cluster.TrainingJob:
     return cluster.TrainingJob(namespace, name)
 
 
-@pytest.mark.parametrize(("name", "place", "kind"), [
-    ("plain", "0/Spatial", "Insert"), ("lightning", "layers.6", "Set"), ("hugging-face", "vit.embeddings.dropout", "Set"),
+@pytest.mark.parametrize(("name", "epochs", "place", "kind"), [
+    ("plain", 200, "0/Spatial", "Insert"), ("lightning", 60, "layers.6", "Set"), ("hugging-face", 30, "vit.embeddings.dropout", "Set"),
 ])
-def test_from_a_manifest_to_a_version(name: str, place: str, kind: str, namespace: str, mlflow: ClusterMlflow) -> None:
-    job = start(name, namespace)
+def test_from_a_manifest_to_a_version(name: str, epochs: int, place: str, kind: str, namespace: str, mlflow: ClusterMlflow) -> None:
+    """With so many epochs that it is still training when its pod is deleted."""
+    claim = cluster.volume_claim(namespace, "checkpoints")
+    job = start(name, namespace, training={"epochs": epochs}, checkpoint={"volumeClaim": claim}, restart={"maxRestarts": 0})
+    job.reaches("Running")
+    cluster.eventually("two epochs", lambda: job.status.get("progress", {}).get("epoch", 0) >= 2, 120, pause=0.2)
+    job.delete_pod()
     status = job.reaches("Succeeded", seconds=400)
+    assert [attempt["reason"] for attempt in status["attempts"]] == ["PodDeleted", "Completed"]
+    assert any("training goes on from its last checkpoint" in event["message"] for event in job.events())
     assert status["gate"]["verdict"] == "Passed"
     (version,) = mlflow.versions(f"{namespace}.{name}")
     assert version["version"] == status["model"]["version"]
@@ -32,9 +39,8 @@ def test_from_a_manifest_to_a_version(name: str, place: str, kind: str, namespac
     assert len(mlflow.runs_of(raw["metadata"]["uid"])) == 1
     params = mlflow.params(run)
     assert params[f"dropout.{place}.action"] == kind
-    epochs = [step for step, _ in mlflow.history(run, "val_gap")]
-    assert epochs == list(range(1, 13))
-    assert status["progress"]["epoch"] == 12
+    assert [step for step, _ in mlflow.history(run, "val_gap")] == list(range(1, epochs + 1))
+    assert status["progress"]["epoch"] == epochs
     assert status["progress"]["metrics"]["test_accuracy"] >= 0.9
 
 

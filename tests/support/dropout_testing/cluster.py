@@ -101,6 +101,12 @@ class TrainingJob:
         found = items("pods", self.namespace, f"training.dropout.dev/job-name={self.name},training.dropout.dev/stage=train")
         return found[-1] if found else None
 
+    def delete_pod(self) -> None:
+        """The training's, which gets SIGTERM."""
+        pod = self.train_pod()
+        assert pod is not None
+        kubectl("delete", "pod", pod["metadata"]["name"], "-n", self.namespace, "--wait=false")
+
 
 def training_processes(pod_uid: str) -> list[int]:
     """The processes of a pod of this machine that run `dropout train`."""
@@ -178,11 +184,17 @@ def scaled_to_zero(deployment: str, seconds: float) -> Iterator[None]:
         kubectl("rollout", "status", "deployment", deployment, "-n", OPERATOR_NAMESPACE, "--timeout=180s")
 
 
+def volume_claim(namespace: str, name: str) -> str:
+    """A new persistent volume claim, without a volume until the first pod names it."""
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100Mi"}}}
+    body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+    kubectl("apply", "-f", "-", stdin=json.dumps(body))
+    return name
+
+
 def volume_with(namespace: str, claim: str, source: Path) -> str:
     """A persistent volume claim that holds the files of a folder of this machine, through the node's file system."""
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100Mi"}}}
-    body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim, "namespace": namespace}, "spec": spec}
-    kubectl("apply", "-f", "-", stdin=json.dumps(body))
+    volume_claim(namespace, claim)
     # A claim may wait for its first pod: one that ends at once binds it.
     safe = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
     pod = {
