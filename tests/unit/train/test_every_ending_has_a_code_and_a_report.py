@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -166,3 +168,15 @@ def test_sigterm_ends_with_143_and_the_epoch_it_had_reached(report: Path, monkey
 def test_help_needs_no_torch(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 0
     assert "train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("program", [
+    "from dropout_trainer.train.ending import run_stage; sys.exit(run_stage())", "from dropout_trainer.loop import start; start()",
+])
+def test_one_of_several_processes_has_its_code_whatever_the_interpreters_end_would_do(program: str) -> None:
+    """As to destroy a thread of torch.distributed that runs."""
+    aborts = "import atexit, os, sys\nkept = type('Kept', (), {'__del__': lambda self, abort=os.abort: abort()})()\n"
+    known = f"{aborts}atexit.register(print, 'seen through')\n{program}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DROPOUT_")} | {"RANK": "0"}
+    done = subprocess.run([sys.executable, "-c", known], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "seen through\n"), done.stderr

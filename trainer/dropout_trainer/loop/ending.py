@@ -8,12 +8,12 @@ from functools import partial
 from types import TracebackType
 from typing import NoReturn
 
-from dropout_api.names import Env, ExitCode, Stage
+from dropout_api.names import Env, ExitCode, Stage, Torchrun
 from dropout_api.report import StageError
 from dropout_trainer.errors import StageFailure
 from dropout_trainer.stage import shortened, write_report
 from dropout_trainer.train.distributed import World
-from dropout_trainer.train.ending import Preempted, Terminated
+from dropout_trainer.train.ending import Preempted, Terminated, leave
 from dropout_trainer.train.usercode import user_code
 
 log = logging.getLogger(__name__)
@@ -55,4 +55,6 @@ def _leave(reason: str, message: str, code: int) -> NoReturn:
     if Env.TERMINATION_LOG not in os.environ:  # else the process that has started this one tells it
         log.error("%s: %s", reason, message)
     write_report(StageError(stage=Stage.TRAIN.value, reason=reason, message=shortened(message)))
+    if Torchrun.RANK in os.environ:
+        leave(code)
     raise SystemExit(code)

@@ -4,12 +4,13 @@ This module imports no torch, so that SIGTERM has a handler before the slow impo
 process ignores the signal until the kubelet kills it.
 """
 
+import atexit
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -52,7 +53,25 @@ class Preempted(Terminated):
 
 
 def run_stage() -> int:
-    """Runs `dropout train` and returns its exit code; of a training of several processes, those of this node."""
+    """Runs `dropout train` and returns its exit code; of a training of several processes, those of this node. As one of them it ends the
+    process."""
+    code = _run_stage()
+    if Torchrun.RANK in os.environ:
+        leave(code)
+    return code
+
+
+def leave(code: int) -> NoReturn:
+    """Ends a process of several with this exit code. Where a training is cut off, torch.distributed still has threads: the interpreter's
+    way to end destroys them as they run, at times, which is SIGABRT instead of the code."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed, or nobody reads it
+            stream.flush()
+    os._exit(code)
+
+
+def _run_stage() -> int:
     try:
         with stoppable():
             if command.is_asked_for():
