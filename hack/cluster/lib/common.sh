@@ -8,6 +8,8 @@ start() { # name arguments...
   PATH=$bin:$PATH setsid "$bin/$name" "$@" > "$state/log/$name.log" 2>&1 < /dev/null 9>&- &
   echo $! > "$state/run/$name"
   disown # else bash would tell of it when it is killed
+  # Until it becomes the program it has this script's arguments, and would be taken for one that has ended.
+  until alive "$name" || ! kill -0 $! 2> /dev/null; do sleep 0.01; done
 }
 
 # Every component has a path under $state among its arguments: a process id that went to another program since is not taken for it.
