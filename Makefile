@@ -61,7 +61,7 @@ trainer: $(READY) ## The gate on broken and sound models; trainings killed and r
 	OMP_NUM_THREADS=1 nice -n 19 $(PYTEST) tests/gate tests/tracking tests/training -q -n 2
 
 gate-zoo: $(READY) ## The gate on every network with a known answer, as a table
-	PYTHONPATH=$(PYTHONPATH):tests/support OMP_NUM_THREADS=2 $(RUN)/python -m dropout_testing.zoo
+	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/tests/support OMP_NUM_THREADS=2 $(RUN)/python -m dropout_testing.zoo
 
 api: $(READY) cluster-build ## The operator against a real API server, with faults between them
 	$(PYTEST) tests/api -q
@@ -83,7 +83,7 @@ e2e: $(READY) images datasets ## Samples on a real cluster, with MLflow and Prom
 	  $(PYTEST) tests/e2e -q -n 2 --dist loadfile -m "not alone" --timeout 600; $(PYTEST) tests/e2e -q -m alone --timeout 600
 
 bench: $(BENCH)/.ready cluster-build datasets ## Benchmarks: ratios and measured figures, in one run
-	$(BENCH)/bin/python benchmarks/run.py
+	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/tests/support $(BENCH)/bin/python benchmarks/run.py
 
 soak: $(READY) cluster-build ## Long faults: minutes of API server and MLflow outages, trainings killed at many more steps
 	SOAK=1 $(PYTEST) tests/tracking -q -k "hundred_metrics" --timeout 1800

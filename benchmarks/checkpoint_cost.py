@@ -23,7 +23,7 @@ EPOCHS, ROWS, BATCH, WIDTHS = 5, 16_000, 128, (784, 2048, 2048, 2048)
 
 
 def figures() -> list[Figure]:
-    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, __file__], stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     cost = found["saving"] / found["epoch"]
     value = f"{cost:.2%} ({found['saving']:.2f} s of an epoch's {found['epoch']:.1f} s; loop waits {found['waits'] * 1000:.0f} ms; clock "

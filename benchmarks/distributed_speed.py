@@ -38,7 +38,7 @@ def measured(processes: int) -> tuple[float, float]:
     """What `train` returns."""
     environ = {name: value for name, value in os.environ.items() if name not in list(Torchrun)} | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", LAUNCHER, str(Path(__file__).resolve()), str(processes)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
     by_clock, by_core = json.loads(done.stdout.splitlines()[-1])
     return by_clock, by_core
 

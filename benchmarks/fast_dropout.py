@@ -39,7 +39,7 @@ def _figures(threads: int, found: dict[str, list[float]]) -> list[Figure]:
 
 
 def _measured(threads: int) -> dict[str, list[float]]:
-    done = subprocess.run([sys.executable, __file__, str(threads)], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, __file__, str(threads)], stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
     return found
 

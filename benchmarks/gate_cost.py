@@ -31,7 +31,7 @@ def figures() -> list[Figure]:
 
 def _judged(folder: Path, name: str) -> dict[str, float]:
     for step in ("make", "judge"):
-        done = subprocess.run([sys.executable, __file__, step, name, str(folder)], capture_output=True, text=True, check=True)
+        done = subprocess.run([sys.executable, __file__, step, name, str(folder)], stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 

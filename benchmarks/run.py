@@ -1,24 +1,20 @@
 """`make bench`: every benchmark, in one run on one machine, as a table. Exit code 1 when a figure is out of its bound."""
 
 import sys
-from pathlib import Path
 
+import checkpoint_cost
+import cold_start
+import distributed_speed
+import fast_dropout
+import gate_cost
+import operator_load
+import tracking_cost
+import training_speed
 from rich.console import Console
 from rich.table import Table
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / "tests/support")]
-
 
 def main() -> int:
-    import checkpoint_cost
-    import cold_start
-    import distributed_speed
-    import fast_dropout
-    import gate_cost
-    import operator_load
-    import tracking_cost
-    import training_speed
-
     table = Table("figure", "measured", "bound", title="dropout-operator: benchmarks")
     parts = (cold_start, fast_dropout, training_speed, distributed_speed, checkpoint_cost, tracking_cost, gate_cost, operator_load)
     figures = [figure for part in parts for figure in part.figures()]
