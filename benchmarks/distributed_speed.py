@@ -80,3 +80,6 @@ if __name__ == "__main__":
     rate = train()
     if os.environ.get(Torchrun.RANK) == "0":
         print(json.dumps(rate))
+    from dropout_trainer.train.ending import leave
+
+    leave(0)

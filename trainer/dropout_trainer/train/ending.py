@@ -62,8 +62,8 @@ def run_stage() -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends a process of several with this exit code. Where a training is cut off, torch.distributed still has threads: the interpreter's
-    way to end destroys them as they run, at times, which is SIGABRT instead of the code."""
+    """Ends a process of several with this exit code. torch.distributed may have threads to the last, even when it has been left: the
+    interpreter's way to end meets them as they run, at times, which is SIGABRT instead of the code."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # closed, or nobody reads it
