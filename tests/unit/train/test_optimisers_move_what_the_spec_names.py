@@ -31,6 +31,35 @@ def test_the_first_group_that_matches_decides_and_the_rest_has_the_specs_rate() 
     }
 
 
+@pytest.mark.parametrize("name", ["AdamW", "Adam"])
+def test_adams_one_kernel_moves_weights_as_torchs_default_does(name: str) -> None:
+    mine, theirs = nn.Linear(6, 3), nn.Linear(6, 3)
+    theirs.load_state_dict(mine.state_dict())
+    numbers = {"learningRate": 0.01, "weightDecay": 0.1}
+    optimizers = [
+        make_optimizer(mine, Optimizer.model_validate({"name": name, **numbers})),
+        getattr(torch.optim, name)(theirs.parameters(), lr=0.01, weight_decay=0.1, fused=False),
+    ]
+    for inputs in torch.randn(20, 16, 6, generator=torch.Generator().manual_seed(3)):
+        for model, optimizer in zip((mine, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            model(inputs).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(mine.state_dict(), theirs.state_dict(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_with_complex_weights_is_trained(train: Any) -> None:
+    class Waves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(6, 3, dtype=torch.complex64))
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return torch.view_as_real(inputs.to(torch.complex64) @ self.weight).sum(-1)
+
+    assert not torch.equal(train(Waves).model.weight.detach(), torch.ones(6, 3, dtype=torch.complex64))
+
+
 @pytest.mark.parametrize(("training", "message"), [
     ({"optimizer": {"groups": [{"match": "body.*"}]}}, r"optimizer.groups\[0\].match: 'body.\*' fits no parameter .*: 0.weight"),
     ({"freeze": ["*", "body"]}, r"freeze\[1\]: 'body' fits no parameter"),

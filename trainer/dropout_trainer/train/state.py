@@ -22,8 +22,8 @@ from dropout_trainer.train.stopping import Best, Snapshot
 
 BUFFER = "buffer"
 """Prefix of a buffer that is not in the state dict, among what moves beside the weights."""
-ON_CPU = ("step",)
-"""What an optimiser keeps on the CPU, wherever its parameters are."""
+SCALARS = ("step",)
+"""What an optimiser keeps as one number, whatever the shape of its parameter."""
 Count = Annotated[int, Field(ge=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Word = Annotated[int, Field(ge=0, lt=2**32)]
@@ -198,13 +198,15 @@ class State:
     @torch.no_grad()
     def _restore_moving(self, moving: Mapping[str, Tensor]) -> None:
         parameters, buffers = dict(self.model.named_parameters()), transient(self.model)
+        fused = bool(self.optimizer.defaults.get("fused"))  # else numbers lie on the CPU, wherever the parameters are
         for full, tensor in moving.items():
             key, _, name = full.partition(":")
             if key == BUFFER:
                 buffers[name].copy_(tensor)
             else:
                 parameter = parameters[name]
-                self.optimizer.state[parameter][key] = tensor.to("cpu" if key in ON_CPU else parameter.device, copy=True)
+                device = "cpu" if key in SCALARS and not fused else parameter.device
+                self.optimizer.state[parameter][key] = tensor.to(device, copy=True)
 
 
 def transient(model: nn.Module) -> dict[str, Tensor]:

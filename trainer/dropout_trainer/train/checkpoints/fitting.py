@@ -12,7 +12,7 @@ from dropout_api.training import TrainingSpec
 from dropout_trainer.train.loop import Training
 from dropout_trainer.train.optimizers import kept_by
 from dropout_trainer.train.precision import SCALER
-from dropout_trainer.train.state import BUFFER, ON_CPU, Captured, GlobalStreams, Position, Streams, to_tensor, transient
+from dropout_trainer.train.state import BUFFER, SCALARS, Captured, GlobalStreams, Position, Streams, to_tensor, transient
 from dropout_trainer.train.stopping import tensors_of
 
 
@@ -60,7 +60,7 @@ def _moving(moving: Mapping[str, Tensor], model: nn.Module, spec: TrainingSpec) 
     for full, tensor in moving.items():
         key, _, name = full.partition(":")
         own = buffers.get(name) if key == BUFFER else parameters.get(name)
-        shape = torch.Size() if key in ON_CPU else None if own is None else own.shape
+        shape = torch.Size() if key in SCALARS else None if own is None else own.shape
         if own is None or key not in kept | {BUFFER} or tensor.shape != shape:
             yield f"moving: {full} is {_kind(tensor)}, which this model and optimiser do not have"
             return
