@@ -36,7 +36,7 @@ $(1)/bin/pip uninstall -q -y dropout-operator
 touch $(1)/.ready
 endef
 
-.PHONY: help demo test check trainer gate-zoo api chart cluster-test e2e soak bench crds datasets images cluster-build cluster-up cluster-down clean
+.PHONY: help demo test check trainer gate-zoo api chart cluster-test e2e gpu soak bench crds datasets images cluster-build cluster-up cluster-down clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,7 +58,7 @@ check: $(READY) ## Lint, types, layers, unit and contract tests: under a minute
 # One thread for each of the two workers: more only wait for each other. At the lowest priority, since `make test` runs it beside the API
 # suite, which waits for time-outs most of the time and must not be late.
 trainer: $(READY) ## The gate on broken and sound models; trainings killed and resumed; all against MLflow's own store
-	OMP_NUM_THREADS=1 nice -n 19 $(PYTEST) tests/gate tests/tracking tests/training -q -n 2
+	OMP_NUM_THREADS=1 nice -n 19 $(PYTEST) tests/gate tests/tracking tests/training tests/gpu -q -n 2
 
 gate-zoo: $(READY) ## The gate on every network with a known answer, as a table
 	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/tests/support OMP_NUM_THREADS=2 $(RUN)/python -m dropout_testing.zoo
@@ -84,6 +84,11 @@ e2e: $(READY) images datasets ## Samples on a real cluster, with MLflow and Prom
 
 bench: $(BENCH)/.ready cluster-build datasets ## Benchmarks: ratios and measured figures, in one run
 	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/tests/support $(BENCH)/bin/python benchmarks/run.py
+
+gpu: $(READY) ## What only a GPU shows, and what holds on it as on the CPU; needs one, and torch's CUDA build
+	DROPOUT_TEST_DEVICE=cuda OMP_NUM_THREADS=1 $(PYTEST) -q -n 4 tests/gpu tests/unit/train/test_any_step_can_be_gone_on_from_to_the_bit.py \
+	  tests/training/test_killed_anywhere_it_goes_on_as_if_nothing_had_happened.py \
+	  tests/tracking/test_each_kind_on_each_built_in_model_becomes_a_version.py
 
 soak: $(READY) cluster-build ## Long faults: minutes of API server and MLflow outages, trainings killed at many more steps
 	SOAK=1 $(PYTEST) tests/tracking -q -k "hundred_metrics" --timeout 1800

@@ -4,7 +4,8 @@ with the same numbers; ours and Hugging Face's take its fused kernel by themselv
 One clock for all: the batches' source notes the time at each batch that is asked of it. Steps between the third and the last batch
 of an epoch count, so evaluation, logging at an epoch's end and start-up lie outside. Ours evaluates twice an epoch, on a sample of the
 training set and on the validation set, the others once on the latter. All compute on one thread and log to one MLflow store, each as its
-library does it by itself. Rounds alternate, because a machine's speed drifts; the median of the rounds' ratios is told.
+library does it by itself. Rounds alternate, because a machine's speed drifts; the median of the rounds' ratios is told. With
+DROPOUT_TEST_DEVICE=cuda all train on the GPU, which is waited for at both ends of a window; the bounds are those of a CPU.
 """
 
 import io
@@ -22,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from dropout_testing.device import DEVICE, LIMITS
 from dropout_testing.zoo import vision
 from operator_load import Figure
 from torch import Tensor, nn
@@ -79,7 +81,10 @@ class Timed(Split):
 
     def take(self, rows: Tensor) -> Split:
         if len(rows) <= self.size:
-            self.clock.epochs[-1].append(time.perf_counter())
+            times = self.clock.epochs[-1]
+            if DEVICE == "cuda" and len(times) in (SKIPPED, len(batches(len(self), self.size)) - 1):
+                torch.cuda.synchronize()
+            times.append(time.perf_counter())
         return Split.take(self, rows)
 
 
@@ -131,7 +136,7 @@ def bare(ground: Ground, store: Path) -> float:
             total = 0.0
             for inputs, targets in source:
                 optimizer.zero_grad()
-                loss = nn.functional.cross_entropy(model(inputs), targets)
+                loss = nn.functional.cross_entropy(model(inputs.to(DEVICE)), targets.to(DEVICE))
                 loss.backward()
                 optimizer.step()
                 total += loss.item()
@@ -183,7 +188,7 @@ def lightning(ground: Ground, store: Path) -> float:
             return optimizer_of(self.model)
 
     trainer = pl.Trainer(
-        max_epochs=training.spec.epochs, accelerator="cpu", logger=MLFlowLogger("bench", tracking_uri=os.environ["MLFLOW_TRACKING_URI"]),
+        max_epochs=training.spec.epochs, accelerator=DEVICE, logger=MLFlowLogger("bench", tracking_uri=os.environ["MLFLOW_TRACKING_URI"]),
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
     )
     val = training.data.val
@@ -228,7 +233,7 @@ def hugging_face(ground: Ground, store: Path) -> float:
 
     arguments = TrainingArguments(
         output_dir=str(store / "hf"), num_train_epochs=training.spec.epochs, per_device_train_batch_size=training.spec.batch_size,
-        use_cpu=True, max_grad_norm=0, report_to=["mlflow"], save_strategy="no", eval_strategy="epoch", logging_strategy="epoch",
+        use_cpu=DEVICE == "cpu", max_grad_norm=0, report_to=["mlflow"], save_strategy="no", eval_strategy="epoch", logging_strategy="epoch",
         disable_tqdm=True,
     )
     model = Wrapped()
@@ -254,7 +259,7 @@ RUNNERS: dict[str, Callable[[Ground, Path], float]] = {"bare": bare, "ours": our
 
 def measure(name: str, rounds: int) -> dict[str, list[float]]:
     """Steps per second of each runner in each round, and of ours with the faster dropout as `FAST`."""
-    spec = {**MODELS[name], "dropout": {"implementation": "Native"}, "resourcesPerNode": {"requests": {"cpu": "1"}}}  # one thread for all
+    spec = {**MODELS[name], "dropout": {"implementation": "Native"}, "resourcesPerNode": {"requests": {"cpu": "1"}, "limits": LIMITS}}
     native = prepare(TrainingJobSpec.model_validate(spec))
     fast = replace(native, spec=TrainingJobSpec.model_validate({**spec, "dropout": {"implementation": "Fast"}}))
     result: dict[str, list[float]] = {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dropout_testing.device import LIMITS
 from mlflow import MlflowClient
 from sklearn.datasets import load_digits
 
@@ -81,7 +82,7 @@ def spec_for(kind: DropoutKind, model: str, rule: dict[str, Any], files: dict[st
     return TrainingJobSpec.model_validate({
         "model": {"factory": model, "args": args}, "data": {"factory": "npz", "args": {"uri": files[data]}},
         "dropout": {"layers": [{"match": "*", "kind": kind, "rate": 0.2, **rule}]}, "training": {"epochs": 1, "batchSize": 64},
-        "resourcesPerNode": {"requests": {"cpu": "1"}},
+        "resourcesPerNode": {"requests": {"cpu": "1"}, "limits": LIMITS},
     })
 
 

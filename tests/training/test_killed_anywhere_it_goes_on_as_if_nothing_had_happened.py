@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from dropout_testing.attempts import Asked, outcome
+from dropout_testing.device import LIMITS
 
 SOAK = bool(os.environ.get("SOAK"))
 KILLS, FEW = 20, 20 if SOAK else 5
@@ -18,7 +19,8 @@ KILLS, FEW = 20, 20 if SOAK else 5
 pytestmark = pytest.mark.timeout(900)  # twenty processes each, on a machine that may be busy
 SPEC: dict[str, Any] = {
     "model": {"factory": "dropout_testing.attempts:network"}, "data": {"factory": "dropout_testing.attempts:data"},
-    "resourcesPerNode": {"limits": {"cpu": "1"}}, "checkpoint": {"volumeClaim": "c", "everyEpochs": 1, "everySteps": 4, "keep": 2},
+    "resourcesPerNode": {"limits": {"cpu": "1", **LIMITS}},
+    "checkpoint": {"volumeClaim": "c", "everyEpochs": 1, "everySteps": 4, "keep": 2},
 }
 AUGMENTED = [{"kind": "HorizontalFlip"}, {"kind": "RandomCrop", "padding": 1}, {"kind": "Noise", "deviation": 0.1}]
 CASES: dict[str, dict[str, Any]] = {

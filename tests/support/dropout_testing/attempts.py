@@ -62,7 +62,8 @@ def outcome(asked: Asked) -> Outcome:
     """Raises AssertionError when two attempts have told another value of one point."""
     Path(asked.out).mkdir()
     done = subprocess.run([sys.executable, "-m", __name__, json.dumps(asdict(asked))], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    statuses = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else []
+    assert statuses[-1:] == [0], done.stderr[-3000:]
     curve, repeated = dict[tuple[str, int], float](), 0
     for line in (Path(asked.out) / "points").read_text().splitlines():
         step, values = json.loads(line)
@@ -73,7 +74,7 @@ def outcome(asked: Asked) -> Outcome:
                 assert curve[key, step] == value, (key, step)
                 repeated += 1
             curve[key, step] = value
-    files, statuses = json.loads((Path(asked.out) / "files").read_text()), json.loads(done.stdout.splitlines()[-1])
+    files = json.loads((Path(asked.out) / "files").read_text())
     return Outcome(curve, repeated, files, done.stderr, statuses)
 
 
@@ -146,7 +147,11 @@ def _main(asked: Asked) -> list[int]:
     for number, (what, count) in enumerate(plans, 1):
         child = os.fork()
         if child == 0:
-            _attempt(asked, number, what, count)
+            try:
+                _attempt(asked, number, what, count)
+            except BaseException:
+                logging.exception("attempt %d", number)
+                os._exit(1)
             os._exit(0)
         statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         if statuses[-1] == 0:

@@ -28,6 +28,8 @@ from dropout_trainer.train.ending import run_stage
 from dropout_trainer.train.precision import Step
 
 ASKED, POISON = "RANKS_ASKED", 1000.0
+AS_SLICES = "RANKS_AS_SLICES"
+"""Set, it gives a whole GPU the name of a MIG slice, so that several ranks share it and talk as slices do."""
 LAUNCHER = """
 import sys
 from dropout_trainer.train.launch import Layout, launch
@@ -134,6 +136,8 @@ def _main() -> int:
     rank = os.environ.get(Torchrun.RANK, "0")
     if rank in asked.signals:
         Step.update = _signalling(Step.update, *asked.signals[rank])  # type: ignore[method-assign]
+    if AS_SLICES in os.environ:
+        torch.cuda.get_device_name = lambda *_: "a GPU, MIG 1g.10gb"
     run.METRICS_PORT = 0
     run.tracking_of = lambda _: Kept(Path(asked.out))  # type: ignore[assignment,return-value]
     run.rehearse_export = lambda *_: None  # seconds that are not what is claimed

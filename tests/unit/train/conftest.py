@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from dropout_testing.device import DEVICE
 from torch import nn
 
 from dropout_api.candidate import PlanRow
@@ -62,7 +63,7 @@ def make_training() -> Callable[..., Training]:
     def make(make: Callable[[], nn.Module] = network, seed: int = 42, on: Data | None = None, **training: object) -> Training:
         on, seeds = on or blobs(), derive(seed)
         seed_everything(seeds)
-        model = make()
+        model = make().to(DEVICE)
         plan = make_plan(model, DropoutSpec(), fast=False)
         spec = TrainingSpec.model_validate({"epochs": 4, "batch_size": 16, **training})
         objective = make_objective(make_task(on, spec.loss), on, spec.loss)

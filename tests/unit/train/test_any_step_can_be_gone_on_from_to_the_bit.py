@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -18,7 +19,8 @@ from dropout_trainer.train.checkpoints.saver import Content, Saver
 from dropout_trainer.train.checkpoints.schema import Identity, Journal
 from dropout_trainer.train.loop import EpochResult, Training, fit
 from dropout_trainer.train.points import Points
-from dropout_trainer.train.state import Captured, State, transient
+from dropout_trainer.train.precision import Step
+from dropout_trainer.train.state import Captured, Position, State, transient
 from dropout_trainer.train.stopping import tensors_of
 
 MINE = Identity(run="a" * 32, spec="b" * 64, data="c" * 64)
@@ -108,3 +110,30 @@ def test_the_time_before_counts_into_the_epochs(make_training: Callable[..., Tra
     assert before > 0
     [result] = fit(make_training(epochs=1), lambda: 0.0, captured[1])
     assert result.seconds == before
+
+
+def test_the_scale_of_gradients_goes_on_from_its_file() -> None:
+    """The CPU's scaler, in the place of the GPU's, which tests/gpu takes."""
+    saved_as = TypeAdapter(Position.model_fields["scaler"].annotation)
+
+    def scaled() -> tuple[Step, nn.Parameter]:
+        weight = nn.Parameter(torch.ones(3))
+        step = Step(torch.optim.SGD([weight], lr=0.1), "Float32", torch.device("cpu"), None)
+        step._scaler = torch.amp.GradScaler("cpu", growth_interval=3)
+        return step, weight
+
+    def take(steps: int, step: Step, weight: nn.Parameter) -> None:
+        for _ in range(steps):
+            step.backward(weight.square().sum())
+            step.update()
+
+    whole, cut = scaled(), scaled()
+    take(4, *whole)
+    cut[0].restore_scaler(saved_as.validate_json(saved_as.dump_json(whole[0].scaler())))
+    with torch.no_grad():
+        cut[1].copy_(whole[1])
+    take(4, *whole)
+    take(4, *cut)
+    assert cut[0].scaler() == whole[0].scaler()
+    assert torch.equal(cut[1], whole[1])
+    assert whole[0].scaler()["scale"] == 2.0**18  # type: ignore[index]  # after two growths

@@ -16,6 +16,8 @@ from dropout_trainer.errors import StageFailure
 DTYPES = {"BFloat16": torch.bfloat16, "Float16": torch.float16}
 SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
 """What the state of a scaler of gradients holds."""
+COUNTS = {"growth_interval", "_growth_tracker"}
+"""Which of it torch takes as whole numbers alone."""
 Name = Literal["Float32", "BFloat16", "Float16"]
 
 
@@ -45,7 +47,7 @@ class Step:
 
     def restore_scaler(self, state: Mapping[str, float] | None) -> None:
         if self._scaler and state:
-            self._scaler.load_state_dict(dict(state))
+            self._scaler.load_state_dict({name: int(value) if name in COUNTS else value for name, value in state.items()})
 
     def update(self) -> None:
         """Takes the step that the gradients ask for, and forgets them."""
