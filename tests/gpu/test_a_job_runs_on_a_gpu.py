@@ -2,17 +2,20 @@
 again to the same bits. Every command is a process, as a user starts it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from dropout_testing.device import GPU
 from mlflow import MlflowClient
 
 from dropout_api.names import ExitCode
+from dropout_trainer.train.tracking.machine import gpus
 
 SPEC: dict[str, Any] = {
     "model": {"factory": "cnn", "args": {"channels": [16, 32], "dense": 64}}, "data": {"factory": "sklearn", "args": {"name": "digits"}},
@@ -46,13 +49,19 @@ def test_it_becomes_a_version_and_repeats_to_the_bit(training: dict[str, Any], t
     params = run.data.params
     assert params["device"] == "cuda"
     assert params["gpu"]
-    assert {value for name, value in params.items() if name.startswith("dropout.") and name.endswith(".implementation")} == {"Native"}
-    assert run.data.metrics["system/gpu_0_memory_usage_megabytes"] > 0
+    assert {value for name, value in params.items() if re.fullmatch(r"dropout\..+\.implementation", name)} == {"Native"}
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     code, out = dropout("reproduce", run.info.run_id, "--json")
     found = json.loads(out[out.index("{") : out.rindex("}") + 1])
     assert (code, found["outcome"]) == (0, "equal"), found
+
+
+def test_the_gpu_is_looked_at_where_there_is_memory_of_ours() -> None:
+    held = torch.zeros(1 << 20, device="cuda")
+    found = gpus()
+    assert found["gpu_0_memory_usage_megabytes"] >= held.nbytes / 1e6
+    assert 0 < found["gpu_0_memory_usage_percentage"] < 100
 
 
 def test_running_out_of_memory_names_the_field(tmp_path: Path) -> None:
