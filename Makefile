@@ -64,7 +64,7 @@ gate-zoo: $(READY) ## The gate on every network with a known answer, as a table
 	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/tests/support OMP_NUM_THREADS=2 $(RUN)/python -m dropout_testing.zoo
 
 api: $(READY) cluster-build ## The operator against a real API server, with faults between them
-	$(PYTEST) tests/api -q
+	$(PYTEST) tests/api -q -n 2 --dist loadfile
 
 chart: $(READY) cluster-build ## The Helm chart, rendered; MLflow's identities against a real server
 	$(PYTEST) tests/chart -q

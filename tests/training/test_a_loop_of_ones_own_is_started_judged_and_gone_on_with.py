@@ -187,14 +187,18 @@ def test_two_processes_go_on_with_the_random_streams_of_each(client: MlflowClien
     assert drawn("parts", 2, 0) == whole
 
 
-STARTED = "from dropout_trainer.loop import start; job = start(); "
+STARTED = "import os; from dropout_trainer.loop import start; job = start(); "
+ABORTS_AT_ITS_END = "import os; kept = type('Kept', (), {'__del__': lambda self, abort=os.abort: abort()})(); "
+"""As the interpreter does, at times, where torch.distributed still has threads."""
 
 
 @pytest.mark.parametrize(("program", "code", "reason", "words"), [
     ("import sys; sys.exit(3)", ExitCode.USER_CODE, "UserCode", "ended with exit code 3; its log says why"),
     ("pass", ExitCode.USER_CODE, "NothingExported", "call job.export(model"),
+    (ABORTS_AT_ITS_END + STARTED, ExitCode.USER_CODE, "NothingExported", "has ended well, but it exported no model"),
+    (STARTED + "os.abort()", 128 + signal.SIGABRT, "ProcessKilled", "the process of rank 0 was ended by SIGABRT"),
     (STARTED + "raise ValueError('no such digit')", ExitCode.USER_CODE, "UserCode", "spec.command: ValueError: no such digit"),
-    (STARTED + "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)", 143, "Terminated", "stopped by SIGTERM"),
+    (STARTED + "import signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)", 143, "Terminated", "stopped by SIGTERM"),
 ])
 def test_however_it_ends(program: str, code: int, reason: str, words: str, client: MlflowClient, tmp_path: Path) -> None:
     task = own_loops.task([sys.executable, "-c", program], new_run(client), dropout={"rate": 0.1})

@@ -43,6 +43,12 @@ def hand_in(text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
+def mark_of_end(report: Path) -> Path:
+    """A file beside the report of a program of the user's, there once the program has done all that it had to: what comes after is the
+    interpreter's own end."""
+    return report.with_suffix(".end")
+
+
 def shortened(text: str) -> str:
     """`text` cut to what a report may hold, the middle left out: the start says what, the end often says why."""
     if len(text) <= MAX_MESSAGE:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import re
 import shlex
 import time
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dropout_api.dropout import DropoutSpec
-from dropout_api.names import ExitCode, Metric
+from dropout_api.names import Env, ExitCode, Metric, Torchrun
 from dropout_api.report import MAX_METRICS, TrainReport
 from dropout_api.spec import CommandJobSpec
 from dropout_api.task import CommandTask
@@ -27,7 +28,7 @@ from dropout_trainer.loop.handing_over import Trained, unwrapped
 from dropout_trainer.loop.keeping import Bookmark, Content, Keeper, load_latest, place_of
 from dropout_trainer.loop.parts import Part
 from dropout_trainer.loop.recording import Recorder, Told
-from dropout_trainer.stage import write_report
+from dropout_trainer.stage import mark_of_end, write_report
 from dropout_trainer.train.distributed import ALONE, World
 from dropout_trainer.train.ending import Preempted, Terminated, stoppable
 from dropout_trainer.train.seeds import derive, repeated, seed_everything
@@ -166,6 +167,8 @@ class Job:
             self.keeper.wait()
         if self.recorder:
             self.recorder.end()
+        if (report := os.environ.get(Env.TERMINATION_LOG)) and Torchrun.RANK in os.environ:
+            mark_of_end(Path(report)).touch()
 
     def _hand_over(self, recorder: Recorder, model: nn.Module, data: Data | Split | tuple[Tensor, Tensor]) -> None:
         plan = self.plan or self._plan_of_its_own(model)

@@ -21,7 +21,7 @@ from dropout_api.names import NODE_RANK, RENDEZVOUS_PORT, Env, ExitCode, Stage, 
 from dropout_api.report import StageError
 from dropout_api.spec import JobSpec
 from dropout_trainer.errors import StageFailure
-from dropout_trainer.stage import hand_in
+from dropout_trainer.stage import hand_in, mark_of_end
 from dropout_trainer.train.groups import Group, adopting
 
 GRACE_SECONDS = 15.0
@@ -139,6 +139,8 @@ class _Gang:
 
     def _wait(self, rank: int, group: Group) -> None:
         code = group.leader.wait()
+        if code == -signal.SIGABRT and mark_of_end(self.report(rank)).exists():
+            code = 0  # threads of torch.distributed met the interpreter's end, and nothing was lost
         if code and group.is_left():  # one that did not hear it, or the workers of one that crashed
             group.tell(signal.SIGTERM)
         by_order = self.asked and code == -signal.SIGTERM
