@@ -1,7 +1,7 @@
 """How often checkpoints are written, which stay, where they may lie, and that one that cannot be written costs no training."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ class Slow(LocalFolder):
         super().__init__(path)
         self.go = threading.Semaphore(0)
 
-    def write(self, name: str, content: Sequence[Piece]) -> None:
+    def write(self, name: str, content: Iterable[Piece]) -> None:
         if name.endswith("manifest.json"):
             self.go.acquire()
         super().write(name, content)
@@ -130,7 +130,7 @@ def test_training_does_not_wait_and_no_two_are_written_at_once(make_training: Ca
 
 
 class Full(LocalFolder):
-    def write(self, name: str, content: Sequence[Piece]) -> None:
+    def write(self, name: str, content: Iterable[Piece]) -> None:
         if name.startswith("00000002"):
             raise OSError(28, "No space left on device")
         super().write(name, content)

@@ -1,11 +1,13 @@
 """What is written piece by piece is what the safetensors package reads."""
 
+import hashlib
+
 import pytest
 import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from dropout_trainer.train.checkpoints.packing import NAMES, packed, size_of
+from dropout_trainer.train.checkpoints.packing import BITE, NAMES, hashed, packed, size_of
 
 TENSORS = {
     **{str(dtype): torch.arange(7).to(dtype).reshape(1, 7) for dtype in NAMES},
@@ -32,6 +34,17 @@ def test_memory_is_shown_and_not_copied() -> None:
     tensor.fill_(1)
 
     assert bytes(piece) == tensor.numpy().tobytes()
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [3, 0, 5], [BITE], [2 * BITE + 1, 1]])
+def test_what_is_taken_in_bites_is_whole_and_hashed(sizes: list[int]) -> None:
+    pieces = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
+    digest = hashlib.sha256()
+    bites = list(hashed(pieces, digest))
+
+    assert b"".join(bites) == b"".join(pieces)
+    assert digest.hexdigest() == hashlib.sha256(b"".join(pieces)).hexdigest()
+    assert all(0 < len(bite) <= BITE for bite in bites)
 
 
 def test_a_type_that_the_format_has_not_is_named() -> None:

@@ -3,7 +3,7 @@
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -32,7 +32,7 @@ class Folder(Protocol):
     def read(self, name: str) -> bytes:
         """Raises Refused when there is no such file, or it cannot be read."""
 
-    def write(self, name: str, content: Sequence[Piece]) -> None:
+    def write(self, name: str, content: Iterable[Piece]) -> None:
         """The pieces one after another. Once it returns, the file stays. Raises what the store raises."""
 
     def remove(self, name: str) -> None: ...
@@ -97,7 +97,7 @@ class LocalFolder:
         except OSError as error:
             raise Refused(f"{name}: {error.strerror}") from None
 
-    def write(self, name: str, content: Sequence[Piece]) -> None:
+    def write(self, name: str, content: Iterable[Piece]) -> None:
         unfinished = self._path / f"{name}{UNFINISHED}"
         with unfinished.open("wb") as file:
             file.writelines(content)
@@ -139,7 +139,7 @@ class RemoteFolder:
 
         return self._patiently(ask, name)
 
-    def write(self, name: str, content: Sequence[Piece]) -> None:
+    def write(self, name: str, content: Iterable[Piece]) -> None:
         self._files.pipe_file(self._at(name), b"".join(content))
 
     def remove(self, name: str) -> None:

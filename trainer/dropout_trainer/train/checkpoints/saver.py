@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dropout_api.training import Checkpoint
 from dropout_trainer.train.checkpoints.folder import UNFINISHED, Folder
-from dropout_trainer.train.checkpoints.packing import packed, size_of
+from dropout_trainer.train.checkpoints.packing import hashed, packed, size_of
 from dropout_trainer.train.checkpoints.read import Resumption, foreign
 from dropout_trainer.train.checkpoints.schema import File, Identity, Journal, Manifest, Part, Record, file_name, manifest_name, number_of
 from dropout_trainer.train.points import Points
@@ -120,10 +120,8 @@ class Writer(ABC, Generic[C]):
 
     def _put(self, number: int, part: Part, content: bytes | Mapping[str, Tensor]) -> File:
         name, pieces = file_name(number, part), [content] if isinstance(content, bytes) else packed(content)
-        self._folder.write(name, pieces)
         digest = hashlib.sha256()
-        for piece in pieces:
-            digest.update(piece)
+        self._folder.write(name, hashed(pieces, digest))
         return File(name=name, sha256=digest.hexdigest(), size=size_of(pieces))
 
     def _remove_old(self) -> None:
