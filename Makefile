@@ -63,6 +63,7 @@ trainer: $(READY) ## The gate on broken and sound models; trainings killed and r
 gate-zoo: $(READY) ## The gate on every network with a known answer, as a table
 	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/tests/support OMP_NUM_THREADS=2 $(RUN)/python -m dropout_testing.zoo
 
+# Each of the two workers has an API server and an MLflow; a file's tests share an operator.
 api: $(READY) cluster-build ## The operator against a real API server, with faults between them
 	$(PYTEST) tests/api -q -n 2 --dist loadfile
 
@@ -85,8 +86,8 @@ e2e: $(READY) images datasets ## Samples on a real cluster, with MLflow and Prom
 bench: $(BENCH)/.ready cluster-build datasets ## Benchmarks: ratios and measured figures, in one run
 	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/tests/support $(BENCH)/bin/python benchmarks/run.py
 
-gpu: $(READY) ## What only a GPU shows, and what holds on it as on the CPU; needs one, and torch's CUDA build
-	DROPOUT_TEST_DEVICE=cuda OMP_NUM_THREADS=1 $(PYTEST) -q -n 4 tests/gpu tests/unit/train/test_any_step_can_be_gone_on_from_to_the_bit.py \
+gpu: $(BENCH)/.ready ## What only a GPU shows, and what holds on it as on the CPU; needs one, and torch's CUDA build
+	DROPOUT_TEST_DEVICE=cuda OMP_NUM_THREADS=1 $(BENCH)/bin/pytest -p no:cacheprovider -q -n 4 tests/gpu tests/unit/train/test_any_step_can_be_gone_on_from_to_the_bit.py \
 	  tests/training/test_killed_anywhere_it_goes_on_as_if_nothing_had_happened.py \
 	  tests/tracking/test_each_kind_on_each_built_in_model_becomes_a_version.py
 

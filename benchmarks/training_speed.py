@@ -78,11 +78,13 @@ class Timed(Split):
 
     clock: Clock = field(default_factory=Clock)
     size: int = 1
+    batches: int = 1
+    """Of an epoch."""
 
     def take(self, rows: Tensor) -> Split:
         if len(rows) <= self.size:
             times = self.clock.epochs[-1]
-            if DEVICE == "cuda" and len(times) in (SKIPPED, len(batches(len(self), self.size)) - 1):
+            if DEVICE == "cuda" and len(times) in (SKIPPED, self.batches - 1):
                 torch.cuda.synchronize()
             times.append(time.perf_counter())
         return Split.take(self, rows)
@@ -102,14 +104,15 @@ class Source:
             yield taken.inputs, taken.targets
 
     def __len__(self) -> int:
-        return len(batches(len(self._split), self._size))
+        return self._split.batches
 
 
 def timed(ground: Ground) -> tuple[Training, Clock]:
     """A training whose batches tell the time."""
     clock, data = Clock(), ground.data
-    split = Timed(data.train.inputs, data.train.targets, data.train.segments, clock, ground.spec.training.batch_size)
     training = training_on(ground, data, ground.spec.seed)
+    size, count = training.spec.batch_size, len(training.batches())
+    split = Timed(data.train.inputs, data.train.targets, data.train.segments, clock, size, count)
     return replace(training, data=replace(data, train=split)), clock
 
 

@@ -1,13 +1,11 @@
 """The examples' programs on a GPU: killed with SIGKILL at a checkpoint they go on to the weights of one that was not, and the gate, on
 the CPU, passes what they hand over."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 import yaml
 from dropout_testing import own_loops
@@ -28,17 +26,9 @@ TO_THE_GPU = [  # which Lightning and Hugging Face's Trainer do by themselves
 
 
 @pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    found = MlflowClient(uri, uri)
-    found.create_experiment("team.own", artifact_location=f"{tmp_path}/artifacts/own")
-    found.create_experiment("team:verified", artifact_location=f"{tmp_path}/artifacts/verified")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    yield found
-    mlflow.set_tracking_uri("")
-    mlflow.set_registry_uri("")
+def client(tmp_path: Path) -> Iterator[MlflowClient]:
+    with own_loops.store(tmp_path) as found:
+        yield found
 
 
 def program(name: str, folder: Path) -> Path:
@@ -64,9 +54,7 @@ def test_killed_it_goes_on_and_becomes_a_version(name: str, client: MlflowClient
     wanted = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())["spec"]
     changes = {"training": {"epochs": EPOCHS}, "gate": [], "resourcesPerNode": {"limits": {"cpu": "1", **GPU}}}
     spec: dict[str, Any] = {**wanted, "command": [sys.executable, program(name, tmp_path).name], **changes}
-    experiment = client.get_experiment_by_name("team.own")
-    assert experiment is not None
-    runs = [str(client.create_run(experiment.experiment_id).info.run_id) for _ in range(2)]
+    runs = [own_loops.new_run(client) for _ in range(2)]
     checkpoints = tmp_path / "checkpoints"
 
     def told(run: str, attempt: int, where: Path | None) -> dict[str, Any]:
@@ -75,9 +63,7 @@ def test_killed_it_goes_on_and_becomes_a_version(name: str, client: MlflowClient
 
     code, _, log = own_loops.stage(told(runs[0], 1, None), tmp_path)
     assert code == 0, log
-    environment = own_loops.environment(told(runs[1], 1, checkpoints), tmp_path / "first.json")
-    command = [sys.executable, "-m", "dropout_trainer", "train"]
-    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with own_loops.started(told(runs[1], 1, checkpoints), tmp_path / "first.json", tmp_path) as process:
         wait_until("a checkpoint", lambda: any(checkpoints.glob("*.manifest.json")), process=process)
         process.kill()
     code, _, log = own_loops.stage(told(runs[1], 2, checkpoints), tmp_path)

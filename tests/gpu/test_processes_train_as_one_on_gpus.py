@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from dropout_testing.processes import free_port
-from dropout_testing.ranks import AS_SLICES, Asked, outcome
+from dropout_testing.ranks import Asked, Outcome, outcome
 
 from dropout_api.names import ExitCode, Torchrun
 from dropout_api.spec import TrainingJobSpec
@@ -29,25 +29,22 @@ SPEC: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def _slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(AS_SLICES, "1")
+def on_slices(spec: dict[str, Any], out: Path) -> Outcome:
+    return outcome(Asked(spec, str(out), slices=True))
 
 
-@pytest.mark.usefixtures("_slices")
 def test_two_slices_come_to_what_one_gpu_comes_to(tmp_path: Path) -> None:
-    one, two = outcome(Asked(SPEC, str(tmp_path / "one"))), outcome(Asked(SPEC | {"processesPerNode": 2}, str(tmp_path / "two")))
+    one, two = on_slices(SPEC, tmp_path / "one"), on_slices(SPEC | {"processesPerNode": 2}, tmp_path / "two")
     assert (one.code, two.code) == (0, 0), two.log
     assert [step for step, _ in two.curve] == [step for step, _ in one.curve]
     for (_, mine), (_, theirs) in zip(two.curve, one.curve, strict=True):
         assert mine == pytest.approx(theirs, rel=TOLERANCE, abs=TOLERANCE)
 
 
-@pytest.mark.usefixtures("_slices")
 @pytest.mark.parametrize("precision", ["Float16", "BFloat16"])
 def test_masks_differ_and_a_repetition_does_not(precision: str, tmp_path: Path) -> None:
     spec = SPEC | {"dropout": {"rate": 0.5}, "training": SPEC["training"] | {"precision": precision}, "processesPerNode": 2}
-    first, again = outcome(Asked(spec, str(tmp_path / "first"))), outcome(Asked(spec, str(tmp_path / "again")))
+    first, again = on_slices(spec, tmp_path / "first"), on_slices(spec, tmp_path / "again")
     assert (first.code, first.curve, first.weights) == (0, again.curve, again.weights), first.log
     masks = [(tmp_path / "first" / f"mask-{rank}").read_text() for rank in "01"]
     assert masks[0] != masks[1]

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 import torch
 import yaml
@@ -40,15 +39,7 @@ def _torch_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    uri = f"sqlite:///{folder}/mlflow.db"
-    found = MlflowClient(uri, uri)
-    found.create_experiment("team.own", artifact_location=f"{folder}/artifacts/own")
-    found.create_experiment("team:verified", artifact_location=f"{folder}/artifacts/verified")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("MLFLOW_TRACKING_URI", uri)
-        mlflow.set_tracking_uri(uri)  # another test may have set another, which goes before the environment
-        mlflow.set_registry_uri(uri)
+    with own_loops.store(tmp_path_factory.mktemp("mlflow")) as found:
         yield found
 
 
@@ -61,12 +52,6 @@ def whole(client: MlflowClient, tmp_path_factory: pytest.TempPathFactory) -> str
     return str(task["run"]["id"])
 
 
-def new_run(client: MlflowClient) -> str:
-    experiment = client.get_experiment_by_name("team.own")
-    assert experiment is not None
-    return str(client.create_run(experiment.experiment_id).info.run_id)
-
-
 def spec() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((EXAMPLES / "plain.yaml").read_text())["spec"]
     return {**found, "command": [sys.executable, "plain.py"], "training": {"epochs": EPOCHS}, "gate": []}
@@ -74,14 +59,7 @@ def spec() -> dict[str, Any]:
 
 def told(client: MlflowClient, attempt: int = 1, checkpoints: Path | None = None, run: str | None = None) -> dict[str, Any]:
     wanted = spec()
-    return own_loops.task(wanted.pop("command"), run or new_run(client), attempt, checkpoints, **wanted)
-
-
-def started(task: dict[str, Any], report: Path) -> "subprocess.Popen[bytes]":
-    """The stage, not waited for."""
-    command = [sys.executable, "-m", "dropout_trainer", "train"]
-    environment = own_loops.environment(task, report)
-    return subprocess.Popen(command, env=environment, cwd=EXAMPLES, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return own_loops.task(wanted.pop("command"), run or own_loops.new_run(client), attempt, checkpoints, **wanted)
 
 
 def curve(client: MlflowClient, run: str) -> dict[str, list[tuple[int, float]]]:
@@ -108,7 +86,7 @@ def test_killed_it_goes_on_to_the_same_curve_and_weights(client: MlflowClient, w
     checkpoints = tmp_path / "checkpoints"
     cut = told(client, checkpoints=checkpoints)
     run = cut["run"]["id"]
-    with started(cut, tmp_path / "first.json") as process:
+    with own_loops.started(cut, tmp_path / "first.json", EXAMPLES) as process:
         wait_until("a checkpoint", lambda: any(checkpoints.glob("*.manifest.json")), process=process)
         process.kill()  # its child goes with it
     code, _, log = own_loops.stage(told(client, 2, checkpoints, run), tmp_path, EXAMPLES)
@@ -120,7 +98,7 @@ def test_killed_it_goes_on_to_the_same_curve_and_weights(client: MlflowClient, w
 
 def test_sigterm_saves_and_is_a_preemption(client: MlflowClient, tmp_path: Path) -> None:
     checkpoints, report = tmp_path / "checkpoints", tmp_path / "report.json"
-    with started(told(client, 1, checkpoints), report) as process:
+    with own_loops.started(told(client, 1, checkpoints), report, EXAMPLES) as process:
         wait_until("a checkpoint", lambda: any(checkpoints.glob("*.manifest.json")), process=process)
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(60) == ExitCode.PREEMPTED
@@ -144,7 +122,7 @@ for epoch in range(job.resume(model) + 1, job.epochs + 1):
 
 def test_sigterm_to_one_of_two_processes_saves_and_ends_both(client: MlflowClient, tmp_path: Path) -> None:
     wanted = {"processesPerNode": 2, "training": {"epochs": 5}, "checkpoint": {"volumeClaim": "c", "everyEpochs": 5}}
-    task = own_loops.task([sys.executable, "-c", TWO], new_run(client), 1, tmp_path / "checkpoints", **wanted)
+    task = own_loops.task([sys.executable, "-c", TWO], own_loops.new_run(client), 1, tmp_path / "checkpoints", **wanted)
     code, report, log = own_loops.stage(task, tmp_path)
     assert (code, report["reason"]) == (ExitCode.PREEMPTED, "Preempted"), log
     assert "after epoch 2 of 5; its checkpoint is saved" in report["message"]
@@ -172,7 +150,7 @@ for epoch in range(job.resume(model) + 1, job.epochs + 1):
 def test_two_processes_go_on_with_the_random_streams_of_each(client: MlflowClient, tmp_path: Path) -> None:
     def drawn(folder: str, *killed_after: int) -> list[str]:
         (tmp_path / folder).mkdir()
-        run, lines, logs = new_run(client), set[str](), ""
+        run, lines, logs = own_loops.new_run(client), set[str](), ""
         for attempt, epoch in enumerate(killed_after, 1):
             argv = [sys.executable, "-c", DRAWING]
             told = own_loops.task(argv, run, attempt, tmp_path / folder, processesPerNode=2, training={"epochs": 4})
@@ -201,7 +179,7 @@ ABORTS_AT_ITS_END = "import os; kept = type('Kept', (), {'__del__': lambda self,
     (STARTED + "import signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)", 143, "Terminated", "stopped by SIGTERM"),
 ])
 def test_however_it_ends(program: str, code: int, reason: str, words: str, client: MlflowClient, tmp_path: Path) -> None:
-    task = own_loops.task([sys.executable, "-c", program], new_run(client), dropout={"rate": 0.1})
+    task = own_loops.task([sys.executable, "-c", program], own_loops.new_run(client), dropout={"rate": 0.1})
     ended, report, log = own_loops.stage(task, tmp_path)
     assert (ended, report["reason"]) == (code, reason), log
     assert words in report["message"]

@@ -4,15 +4,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from torch import nn
 
 from dropout_api.names import Env
 from dropout_trainer.loop.job import Job
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 RUN = "a" * 32
 MakeJob = Callable[..., Job]
@@ -40,6 +45,35 @@ def stage(told: dict[str, Any], folder: Path, cwd: Path | None = None, **more: s
         capture_output=True, text=True, check=False,
     )
     return done.returncode, json.loads(report.read_text()) if report.exists() else {}, done.stdout + done.stderr
+
+
+def started(told: dict[str, Any], report: Path, cwd: Path) -> "subprocess.Popen[bytes]":
+    """As `stage`, not waited for."""
+    command = [sys.executable, "-m", "dropout_trainer", "train"]
+    return subprocess.Popen(command, env=environment(told, report), cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def store(folder: Path) -> "Iterator[MlflowClient]":
+    """MLflow's own store, which this process and those that it starts write to within the block."""
+    import mlflow  # slow, and of no use to who needs no store
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{folder}/mlflow.db"
+    found = MlflowClient(uri, uri)
+    found.create_experiment("team.own", artifact_location=f"{folder}/artifacts/own")
+    found.create_experiment("team:verified", artifact_location=f"{folder}/artifacts/verified")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)  # another test may have set another, which goes before the environment
+        mlflow.set_registry_uri(uri)
+        yield found
+
+
+def new_run(client: "MlflowClient") -> str:
+    experiment = client.get_experiment_by_name("team.own")
+    assert experiment is not None
+    return str(client.create_run(experiment.experiment_id).info.run_id)
 
 
 @dataclass

@@ -28,8 +28,6 @@ from dropout_trainer.train.ending import run_stage
 from dropout_trainer.train.precision import Step
 
 ASKED, POISON = "RANKS_ASKED", 1000.0
-AS_SLICES = "RANKS_AS_SLICES"
-"""Set, it gives a whole GPU the name of a MIG slice, so that several ranks share it and talk as slices do."""
 LAUNCHER = """
 import sys
 from dropout_trainer.train.launch import Layout, launch
@@ -47,6 +45,8 @@ class Asked:
     attempt: int = 1
     signals: dict[str, tuple[int, int, bool]] = field(default_factory=dict)
     """By rank: after which step, which signal, and whether the launcher gets it instead of the rank itself."""
+    slices: bool = False
+    """Gives a whole GPU the name of a MIG slice, so that several ranks share it and talk as slices do."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _main() -> int:
     rank = os.environ.get(Torchrun.RANK, "0")
     if rank in asked.signals:
         Step.update = _signalling(Step.update, *asked.signals[rank])  # type: ignore[method-assign]
-    if AS_SLICES in os.environ:
+    if asked.slices:
         torch.cuda.get_device_name = lambda *_: "a GPU, MIG 1g.10gb"
     run.METRICS_PORT = 0
     run.tracking_of = lambda _: Kept(Path(asked.out))  # type: ignore[assignment,return-value]
